@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The virtio-gpu device (virtio-v1.3 5.7): commands in, responses out. Pure logic over a renderer,
+ * a display and a view of guest memory; no sockets, no GPU library, no threads.
+ *
+ * A request is executed at once and may complete at once or later, in any order. Everything that
+ * a guest does wrong gets the right VIRTIO_GPU_RESP_ERR_*, a counter and one rate-limited line.
+ * Thread: loop.
+ */
+#ifndef VGD_GPU_H
+#define VGD_GPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "display.h"
+#include "render.h"
+#include "status.h"
+
+struct vgd_gpu;
+struct vgd_journal;
+
+enum vgd_gpu_queue {
+    VGD_QUEUE_CONTROL = 0,
+    VGD_QUEUE_CURSOR = 1,
+};
+
+/*
+ * One command. The caller owns the struct and keeps it (not @cmd) until complete() names it or
+ * vgd_gpu_reset drops it. Embed it in whatever the completion needs.
+ */
+struct vgd_gpu_request {
+    const uint8_t *cmd; /* private copy of the device-readable part; 8-byte aligned; only valid
+                           during vgd_gpu_execute, which may write to it through the renderer */
+    size_t cmd_bytes;
+    size_t resp_capacity_bytes; /* of the device-writable part */
+    enum vgd_gpu_queue queue;
+
+    /* The device's own, from execute to completion. */
+    struct {
+        struct vgd_gpu *gpu;
+        struct vgd_gpu_request *prev, *next;
+        struct vgd_ctrl_hdr hdr;
+        uint64_t fence_seq;
+    } priv;
+};
+
+/* Guest memory as the device sees it. */
+struct vgd_gpu_memory {
+    /**
+     * Host mappings of the guest-physical span [addr, addr + len): appends to *iov from *n_iov on,
+     * at most @max entries in all (a span may cross regions that touch). VGD_RANGE if any byte is
+     * outside guest RAM or there is no room; then *n_iov is unchanged.
+     */
+    enum vgd_status (*translate)(void *user, uint64_t addr, uint64_t len_bytes, struct iovec *iov,
+                                 uint32_t *n_iov, uint32_t max);
+    void *user;
+};
+
+/* Per-guest limits; zero fields take the defaults of limits.h. */
+struct vgd_gpu_limits {
+    uint32_t resources_max;
+    uint32_t contexts_max;
+    uint32_t fences_max;          /* commands waiting for a fence */
+    uint64_t backing_entries_max; /* over all resources */
+    uint64_t resource_bytes_max;  /* host bytes of all resources, by their declared size */
+    uint32_t submit_bytes_max;    /* one SUBMIT_3D */
+};
+
+/* Counters, one writer, plain loads are fine for a reader in another process. */
+struct vgd_gpu_counters {
+    uint64_t commands, errors, submits, submit_bytes, transfers, flushes, fences;
+    uint64_t resources_live, contexts_live, resource_bytes_live, backing_entries_live;
+    uint64_t contexts_lost;
+};
+
+struct vgd_gpu_config {
+    struct vgd_render *render;   /* borrowed */
+    struct vgd_display *display; /* borrowed */
+    struct vgd_gpu_memory memory;
+    struct vgd_journal *journal;       /* borrowed; NULL: nothing is recorded (tests) */
+    struct vgd_gpu_counters *counters; /* borrowed; may live in shared memory */
+    uint32_t n_scanouts;               /* 1..VGD_MAX_SCANOUTS: ids that SET_SCANOUT accepts */
+    struct vgd_gpu_limits limits;
+    /** The response of @req, @n_bytes at most its capacity. The request is the caller's again. */
+    void (*complete)(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes);
+    void *user;
+};
+
+/** NULL when out of memory. Installs itself as the target of the renderer's callbacks through
+ *  vgd_gpu_fence_done and vgd_gpu_context_lost, which the owner of the renderer forwards. */
+struct vgd_gpu *vgd_gpu_create(const struct vgd_gpu_config *config);
+void vgd_gpu_destroy(struct vgd_gpu *gpu);
+
+/** The virtio feature bits (0..5) that this device can offer over its renderer. */
+uint64_t vgd_gpu_features(const struct vgd_gpu *gpu);
+/** What the guest acked (any bits). Commands of features not acked get ERR_UNSPEC... errors. */
+void vgd_gpu_set_features(struct vgd_gpu *gpu, uint64_t features);
+uint32_t vgd_gpu_num_capsets(const struct vgd_gpu *gpu);
+
+/** Execute @req; complete() may be called before this returns. */
+void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+
+/**
+ * Answer a command that a dead worker had taken: its effect is unknown, so the response is
+ * ERR_UNSPEC with the header's fence, context and ring echoed. Uses complete().
+ */
+void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+
+/** Forwarded from the renderer. */
+void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq);
+void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id);
+
+/** Guest memory was remapped: every backing is translated again; one that no longer resolves is
+ *  detached. Call before any other command. */
+void vgd_gpu_memory_changed(struct vgd_gpu *gpu);
+/** Guest memory is about to go away: no iovec is used until vgd_gpu_memory_changed. */
+void vgd_gpu_memory_detach(struct vgd_gpu *gpu);
+
+/** Requests not yet completed. */
+uint32_t vgd_gpu_pending_count(const struct vgd_gpu *gpu);
+/** Complete every pending request with ERR_UNSPEC now (a stop whose fences do not come). */
+void vgd_gpu_fail_pending(struct vgd_gpu *gpu);
+
+/** Device reset: contexts, resources, scanouts and cursor are gone, pending requests are dropped
+ *  without completion, the journal is empty. */
+void vgd_gpu_reset(struct vgd_gpu *gpu);
+
+/**
+ * Rebuild from the journal that a dead worker left: 2D resources refilled from guest memory,
+ * scanouts shown and flushed whole, cursor; 3D resources empty with their backing; contexts lost.
+ * Decoded and limited like guest commands. VGD_OK, or why the journal was refused: then the device
+ * is empty. Call once, on a fresh device, after guest memory is there.
+ */
+VGD_MUST_CHECK enum vgd_status vgd_gpu_restore(struct vgd_gpu *gpu);
+
+/** Send scanouts (whole) and cursor to the display again: it is a new one, or was replaced. */
+void vgd_gpu_redisplay(struct vgd_gpu *gpu);
+
+#endif
