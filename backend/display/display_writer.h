@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The supervisor's end of the VMM's display channel (vhost-user-gpu protocol): whole messages only,
+ * never blocking, replies matched in order. It outlives workers and is told of each channel that
+ * the VMM hands over (a fresh one at every start).
+ * Thread: loop.
+ */
+#ifndef VGD_DISPLAY_WRITER_H
+#define VGD_DISPLAY_WRITER_H
+
+#include "link.h"
+#include "loop.h"
+
+struct vgd_display_writer;
+
+struct vgd_display_writer_config {
+    struct vgd_loop *loop;
+    const uint8_t *frames; /* read-only mapping of VGD_FRAMES_BYTES */
+    uint32_t n_scanouts;
+    /** A message for the worker: DISPLAY_STATE, FRAME_DONE, DMABUF_DONE, INFO_REPLY, EDID_REPLY. */
+    void (*to_worker)(void *user, enum vgd_link_type type, const void *payload, size_t n_bytes);
+    void *user;
+};
+
+struct vgd_display_writer *
+vgd_display_writer_create(const struct vgd_display_writer_config *config);
+void vgd_display_writer_destroy(struct vgd_display_writer *w);
+
+/** The VMM handed over a channel (GPU_SET_SOCKET). Takes *@fd; replaces the old one: a half-written
+ *  message dies with it. Negotiates EDID and DMABUF2, then sends DISPLAY_STATE to the worker. */
+void vgd_display_writer_connect(struct vgd_display_writer *w, int *fd);
+/** Is there a channel? An end of file drops it quietly (normal before every stop). */
+bool vgd_display_writer_connected(const struct vgd_display_writer *w);
+
+/** A display message from the worker (SCANOUT .. GET_EDID). VGD_RANGE: it cannot be believed. */
+VGD_MUST_CHECK enum vgd_status vgd_display_writer_message(struct vgd_display_writer *w,
+                                                          struct vgd_link_message *msg);
+/** The worker died: its slots and questions are forgotten once what is half sent has been sent.
+ *  The next worker gets a DISPLAY_STATE (fresh) from vgd_display_writer_worker_started. */
+void vgd_display_writer_worker_gone(struct vgd_display_writer *w);
+void vgd_display_writer_worker_started(struct vgd_display_writer *w);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker's display: damage of each scanout -> frame slots or dma-bufs -> the supervisor. Never
+ * makes a command wait: damage that finds no free slot, or comes faster than the pace, is merged,
+ * and the newest pixels go when there is room. Without a display channel nothing is read back, and
+ * questions are answered here.
+ * Thread: loop.
+ */
+#ifndef VGD_PRESENTER_H
+#define VGD_PRESENTER_H
+
+#include "display.h"
+#include "link.h"
+#include "loop.h"
+#include "render.h"
+
+struct vgd_presenter_config {
+    struct vgd_loop *loop; /* borrowed, as all below */
+    struct vgd_render *render;
+    struct vgd_link *link;
+    uint8_t *frames; /* mapping of VGD_FRAMES_BYTES; NULL: as if there were no display channel */
+    uint32_t n_scanouts;
+};
+
+/** NULL when out of memory. */
+struct vgd_presenter *vgd_presenter_create(const struct vgd_presenter_config *config);
+void vgd_presenter_destroy(struct vgd_presenter *p);
+/** What the device is given. Borrowed. */
+struct vgd_display *vgd_presenter_display(struct vgd_presenter *p);
+/** A DISPLAY_STATE, FRAME_DONE, DMABUF_DONE, INFO_REPLY, EDID_REPLY or SNAPSHOT from the
+ * supervisor. On a fresh display channel, the caller also calls vgd_gpu_redisplay. VGD_RANGE:
+ * nonsense. */
+VGD_MUST_CHECK enum vgd_status vgd_presenter_message(struct vgd_presenter *p,
+                                                     struct vgd_link_message *msg);
+
+#endif
