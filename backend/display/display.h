@@ -17,10 +17,6 @@
 #define VGD_CURSOR_SIDE_PX 64u
 #define VGD_CURSOR_BYTES (VGD_CURSOR_SIDE_PX * VGD_CURSOR_SIDE_PX * 4u)
 
-struct vgd_cursor_pos {
-    uint32_t scanout_idx, x_px, y_px;
-};
-
 struct vgd_display;
 
 /* Answers of the asynchronous questions. Each is called exactly once, maybe before the question
