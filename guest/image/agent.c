@@ -95,7 +95,18 @@ static void become_init(void)
     if (mount("overlay", "/vgd/overlay/root", "overlay", 0,
               "lowerdir=/,upperdir=/vgd/overlay/upper,workdir=/vgd/overlay/work") != 0) {
         complain("overlay");
-    } else if (chdir("/vgd/overlay/root") != 0 || chroot(".") != 0 || chdir("/") != 0) {
+    }
+    // overlayfs cannot look into mounts below the shared folder: bind those by hand.
+    static const char *const below[] = {"guest", "src", "build"};
+    try_mount("tmpfs", "/vgd/overlay/root/vgd", "tmpfs", 0, "mode=755");
+    for (size_t i = 0; i < sizeof(below) / sizeof(*below); i++) {
+        char from[64], to[64];
+        snprintf(from, sizeof(from), "/vgd/%s", below[i]);
+        snprintf(to, sizeof(to), "/vgd/overlay/root/vgd/%s", below[i]);
+        mkdir(to, 0755);
+        try_mount(from, to, NULL, MS_BIND, NULL);
+    }
+    if (chdir("/vgd/overlay/root") != 0 || chroot(".") != 0 || chdir("/") != 0) {
         complain("chroot");
     }
     try_mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");

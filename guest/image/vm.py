@@ -1,0 +1,773 @@
+"""Boots the test guest under QEMU, runs commands in it, and ends everything it started.
+
+    with Backend("vgd") as backend, VM(device=gpu(backend)) as vm:
+        result = vm.run(["glmark2-es2-drm", "-b", "build"])
+
+Python's standard library only, 3.9 and newer. Everything runs in setup's folders by way of `enter`, each process in a
+session and a mount namespace of its own; processes are ended by pid, also when the test fails.
+"""
+import atexit
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+HELLO = b"\xff\xff\xff\xffvgd-agent-01"
+
+
+class Failure(Exception):
+    """Something that should work did not: the message says what, for a person."""
+
+
+# --- setup's folders ---
+
+_places = {}
+
+
+def places():
+    """setup's folders as pathlib.Path: cache, sysroot, vmlinux, guest, qemu10, build (this checkout's build folder)."""
+    if not _places:
+        out = subprocess.run([str(HERE / "setup"), "--print"], stdout=subprocess.PIPE, text=True).stdout
+        found = {k: pathlib.Path(v) for k, v in (line.split("=", 1) for line in out.splitlines())}
+        for name in ("sysroot", "vmlinux", "guest"):
+            if not found[name].exists():
+                raise Failure("%s is missing: run guest/image/setup first" % found[name])
+        out = subprocess.run([str(HERE / "enter"), "--print-build"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        found["build"] = pathlib.Path(out.strip())
+        _places.update(found)
+    return _places
+
+
+def enter(argv, root=None, binds=(), bare=False, directory=None):
+    """The argument list that runs argv in the sysroot (or in root)."""
+    line = [str(HERE / "enter")]
+    if root:
+        line += ["--root", str(root)]
+    if bare:
+        line += ["--bare"]
+    if directory:
+        line += ["--dir", directory]
+    for bind in binds:
+        line += ["--bind", bind]
+    return line + ["--"] + [str(a) for a in argv]
+
+
+# --- processes ---
+
+_started = []
+
+
+class Process:
+    """A process of ours: its output goes to a file, and it does not outlive this program."""
+
+    def __init__(self, name, argv, log, env=None, pass_fds=(), stdin=subprocess.DEVNULL):
+        self.name, self.log = name, pathlib.Path(log)
+        with open(self.log, "ab") as out:
+            self.popen = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
+                                          env={**os.environ, **(env or {})}, pass_fds=pass_fds,
+                                          start_new_session=True)
+        self.pid = self.popen.pid  # enter and chroot replace themselves: this is the program's own pid
+        _started.append(self)
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def family(self):
+        """Its pid and those of its living descendants."""
+        children = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open("/proc/%s/stat" % entry) as f:
+                        stat = f.read().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                if stat[0] != "Z":
+                    children.setdefault(int(stat[1]), []).append(int(entry))
+        pids, todo = [], [self.pid]
+        while todo:
+            pid = todo.pop()
+            pids.append(pid)
+            todo += children.get(pid, [])
+        return pids
+
+    def stop(self, timeout_s=5):
+        """SIGTERM, then SIGKILL; its descendants too. Returns the exit status."""
+        family = self.family() if self.alive() else []
+        if self.alive():
+            self.popen.terminate()
+            try:
+                self.popen.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+        for pid in family:
+            if pid != self.pid and _same_session(pid, self.pid):
+                _kill(pid)
+        if self in _started:
+            _started.remove(self)
+        return self.popen.wait()
+
+    def wait(self, timeout_s):
+        """The exit status, or None if it still runs."""
+        try:
+            return self.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def tail(self, lines=25):
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+
+def _same_session(pid, sid):
+    try:
+        return os.getsid(pid) == sid
+    except OSError:
+        return False
+
+
+def _kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+@atexit.register
+def _stop_all():
+    for process in list(_started):
+        process.stop(1)
+
+
+def end_all_on_signals():
+    """For main programs: SIGTERM and SIGHUP end what was started, as an exception does."""
+    def ended(signum, _):
+        sys.exit(128 + signum)  # runs the atexit handlers
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, ended)
+
+
+def wait_for(condition, timeout_s, what, every_s=0.02):
+    """Polls until condition() gives something true, and returns that."""
+    end = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Failure("%s: not within %g s" % (what, timeout_s))
+        time.sleep(every_s)
+
+
+def _is_listening(path):
+    """Without connecting, which a one-connection server would take for its client."""
+    try:
+        with open("/proc/net/unix") as f:
+            return any(line.rstrip("\n").endswith(" " + path) for line in f)
+    except OSError:
+        return os.path.exists(path)
+
+
+# --- backends ---
+
+def find_vgd():
+    """The newest vgd built in this checkout's build folder, as its path in the chroot."""
+    build = places()["build"]
+    found = [p for p in build.glob("*/backend/vgd") if os.access(p, os.X_OK) and p.is_file()]
+    found += [p for p in build.glob("*/vgd") if os.access(p, os.X_OK) and p.is_file()]
+    named = [p for p in found if p.relative_to(build).parts[0] == os.environ.get("VGD_BUILD", "sysroot")]
+    if not named and not found:
+        raise Failure("vgd is not built in %s (./demo and ./check do that)" % build)
+    best = max(named or found, key=lambda p: p.stat().st_mtime)
+    return "/vgd/build/" + str(best.relative_to(build))
+
+
+class Backend:
+    """A vhost-user-gpu backend on a socket: kind "vgd" (ours) or "contrib" (QEMU's, for comparison).
+
+    args: further arguments; virgl: --virgl; env: further environment; binary: another program of ours (path in the
+    chroot); wrap: what to run it under, such as ["strace", "-f"].
+    """
+
+    def __init__(self, kind="vgd", args=(), virgl=True, env=None, binary=None, wrap=(), folder=None):
+        self.kind, self.args, self.virgl, self.env = kind, list(args), virgl, dict(env or {})
+        self.binary, self.wrap = binary, list(wrap)
+        self._own_folder = folder is None
+        self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="vgd-be."))
+        self.socket = str(self.folder / "gpu.sock")
+        self.process = None
+
+    def start(self):
+        env = dict(self.env)
+        if self.kind == "contrib":
+            env = {"GBM_ALWAYS_SOFTWARE": "1", "LD_PRELOAD": udmabuf_standin(), **env}
+            argv = ["/usr/lib/qemu/vhost-user-gpu", "-s", self.socket, "-r", "/dev/null"]
+            argv += ["-v"] if self.virgl else []
+        else:
+            argv = [self.binary or find_vgd(), "--socket-path=" + self.socket]
+            argv += ["--virgl"] if self.virgl else []
+        # The environment goes in by env(1), inside: a preload must not reach bash and chroot out here.
+        words = ["env"] + ["%s=%s" % i for i in env.items()] + self.wrap + argv + self.args
+        self.process = Process(self.kind, enter(words), self.folder / "backend.log")
+
+        def ready():
+            if not self.process.alive():
+                raise Failure("%s ended with status %s before its socket was there:\n%s" % (
+                    " ".join(argv), self.process.popen.returncode, self.process.tail()))
+            return _is_listening(self.socket)
+        wait_for(ready, 30, "the backend's socket")
+        return self
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def log(self):
+        return self.process.log.read_text(errors="replace")
+
+    def children(self, name=None):
+        """Living descendants, by /proc/PID/comm if a name is given (vgd's renderer is "vgd-worker")."""
+        found = [p for p in self.process.family() if p != self.pid]
+        return [p for p in found if name is None or comm(p) == name]
+
+    def worker(self, timeout_s=10):
+        return wait_for(lambda: self.children("vgd-worker"), timeout_s, "a vgd-worker process")[0]
+
+    def stop(self):
+        if self.process:
+            self.process.stop()
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def comm(pid):
+    try:
+        with open("/proc/%d/comm" % pid) as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def fd_count(pid):
+    return len(os.listdir("/proc/%d/fd" % pid))
+
+
+def private_dirty_kib(pid):
+    """Private_Dirty less what is mapped from guest RAM (a memfd of QEMU's)."""
+    total, skip = 0, False
+    with open("/proc/%d/smaps" % pid) as f:
+        for line in f:
+            words = line.split()
+            if "-" in words[0] and not words[0].endswith(":"):
+                skip = "memfd:memory-backend-memfd" in line
+            elif words[0] == "Private_Dirty:" and not skip:
+                total += int(words[1])
+    return total
+
+
+def build_c(source, name, flags=("-shared", "-fPIC")):
+    """Compiles one C file of this checkout in the sysroot, once per content; gives its path in the chroot."""
+    build = places()["build"] / "lib"
+    build.mkdir(parents=True, exist_ok=True)
+    target, source = build / name, CHECKOUT / source
+    with open(build / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+            r = subprocess.run(enter(["gcc", "-O2", "-Wall", "-Wextra", *flags, "-o", "/vgd/build/lib/" + name + ".new",
+                                      "/vgd/src/" + str(source.relative_to(CHECKOUT)), "-ldl"]),
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if r.returncode:
+                raise Failure("compiling %s failed:\n%s" % (source, r.stdout))
+            os.rename(build / (name + ".new"), target)
+    return "/vgd/build/lib/" + name
+
+
+def udmabuf_standin():
+    """A library to preload where the host has no /dev/udmabuf: memfds stand in for dma-bufs."""
+    return build_c("tests/lib/udmabuf-standin.c", "udmabuf-standin.so")
+
+
+# --- devices: each gives QEMU's arguments, and its environment ---
+
+def gpu(backend, chardev="gpu0", **props):
+    """vhost-user-gpu-pci on a backend."""
+    return _vhost("vhost-user-gpu-pci", backend, chardev, props)
+
+
+def vga(backend, chardev="gpu0", **props):
+    """vhost-user-vga on a backend."""
+    return _vhost("vhost-user-vga", backend, chardev, props)
+
+
+def generic(backend, chardev="gpu0", **props):
+    """QEMU 11.1's generic vhost-user device, told to be a virtio-gpu: renders, shows nothing."""
+    wanted = {"virtio-id": 16, "num_vqs": 2, "vq_size": 256, "config_size": 20}
+    return _vhost("vhost-user-test-device-pci", backend, chardev, {**wanted, **props})
+
+
+def in_process(**props):
+    """QEMU's own virtio-gpu-gl-pci, for comparison; needs display=EGL_HEADLESS, which VM() picks for it."""
+    return {"args": ["-device", _join("virtio-gpu-gl-pci", props)], "env": {"GBM_ALWAYS_SOFTWARE": "1"},
+            "display": EGL_HEADLESS, "id": None}
+
+
+def _join(name, props):
+    return ",".join([name] + ["%s=%s" % (k, v) for k, v in props.items()])
+
+
+def _vhost(name, backend, chardev, props):
+    path = backend if isinstance(backend, str) else backend.socket
+    return {"args": ["-chardev", "socket,id=%s,path=%s" % (chardev, path),
+                     "-device", _join(name, {"id": "dev-" + chardev, "chardev": chardev, **props})], "env": {},
+            "id": "dev-" + chardev}
+
+
+FRONTENDS = {"gpu": gpu, "vga": vga, "generic": generic}
+EGL_HEADLESS = "egl-headless,rendernode=/dev/null"
+
+
+# --- the accelerator ---
+
+def pick_accel():
+    """"kvm" if a guest has really booted under it here (a probe, once per kernel), else "tcg"."""
+    wanted = os.environ.get("VGD_ACCEL")
+    if wanted:
+        return wanted
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    with open("/proc/sys/kernel/random/boot_id") as f:
+        boot_id = f.read().strip()
+    memory = places()["cache"] / ("accel-%s-%s" % (boot_id, places()["vmlinux"].parent.name))
+    if not memory.exists():
+        verdict = "tcg"
+        try:
+            with VM(device=None, accel="kvm", boot_timeout_s=8, memory="512M", cpus=1):
+                verdict = "kvm"
+        except Failure:
+            pass
+        memory.write_text(verdict)
+    return memory.read_text()
+
+
+# --- the guest ---
+
+class Result:
+    """What a command in the guest did. status: its exit status, 128 + the signal, or None at a timeout."""
+
+    def __init__(self):
+        self.status, self.stdout, self.stderr, self.timed_out, self.seconds = None, b"", b"", False, 0.0
+
+    @property
+    def text(self):
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def errors(self):
+        return self.stderr.decode(errors="replace")
+
+    def __repr__(self):
+        return "status %s%s\n%s%s" % (self.status, " (timed out)" if self.timed_out else "", self.text, self.errors)
+
+
+class Command:
+    """A command that runs in the guest."""
+
+    def __init__(self, vm, ident, on_output):
+        self.vm, self.id, self._on_output = vm, ident, on_output
+        self.result, self.done, self.started = Result(), threading.Event(), time.monotonic()
+        self.failed_to_start = None
+
+    def write(self, data):
+        for pos in range(0, len(data), 65536):
+            self.vm._send(self.id, b"I", data[pos:pos + 65536])
+
+    def close_stdin(self):
+        self.vm._send(self.id, b"I", b"")
+
+    def kill(self, signum=signal.SIGKILL):
+        self.vm._send(self.id, b"K", struct.pack("<I", signum))
+
+    def wait(self, timeout_s=None):
+        """Its Result. At the timeout it is killed, and the result says so."""
+        if not self.done.wait(timeout_s):
+            self.result.timed_out = True
+            self.kill()
+            self.done.wait(5)
+        if self.failed_to_start is not None:
+            raise Failure("the guest could not start the command: %s" % os.strerror(self.failed_to_start))
+        return self.result
+
+    def wait_for_output(self, text, timeout_s=30):
+        """Until text stands in its standard output."""
+        wanted = text.encode()
+        wait_for(lambda: wanted in self.result.stdout or self.done.is_set(), timeout_s, "'%s' from the guest" % text)
+        if wanted not in self.result.stdout:
+            raise Failure("the command ended without printing '%s': %r" % (text, self.result))
+
+    def _take(self, kind, payload):
+        if kind == b"O":
+            self.result.stdout += payload
+        elif kind == b"E":
+            self.result.stderr += payload
+        if kind in b"OE":
+            if self._on_output:
+                self._on_output(kind == b"E", payload)
+            return
+        if kind == b"X":
+            status, signum = struct.unpack("<II", payload)
+            self.result.status = 128 + signum if signum else status
+        elif kind == b"F":
+            self.failed_to_start = struct.unpack("<I", payload)[0]
+        self.result.seconds = time.monotonic() - self.started
+        self.done.set()
+
+
+class Qmp:
+    """QEMU's monitor. Every command has a time limit: an answer that does not come is a frozen QEMU."""
+
+    def __init__(self, path):
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.connect(path)
+        self._buf, self.events, self._lock = b"", [], threading.Lock()
+        self._sock.settimeout(10)
+        self._line()  # the greeting
+        self("qmp_capabilities")
+
+    def _line(self):
+        while b"\n" not in self._buf:
+            try:
+                data = self._sock.recv(65536)
+            except socket.timeout:
+                raise Failure("QEMU's monitor does not answer") from None
+            if not data:
+                raise Failure("QEMU closed its monitor")
+            self._buf += data
+        line, self._buf = self._buf.split(b"\n", 1)
+        return json.loads(line)
+
+    def __call__(self, command, timeout_s=10, **arguments):
+        with self._lock:
+            self._sock.settimeout(timeout_s)
+            self._sock.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+            while True:
+                message = self._line()
+                if "event" in message:
+                    self.events.append(message)
+                elif "error" in message:
+                    raise Failure("QMP %s: %s" % (command, message["error"].get("desc")))
+                else:
+                    return message["return"]
+
+    def close(self):
+        self._sock.close()
+
+
+class VM:
+    """A guest under QEMU.
+
+    device    what gpu(), vga(), generic() or in_process() gave; a list of them; or None
+    qemu      "11.1" (forky) or "10.0" (trixie; setup --with-qemu10)
+    display   -display's argument; default: what the device needs, else "none". "gtk,..." starts an Xvfb
+    extra     further QEMU arguments;  env: further environment for QEMU;  append: further kernel arguments
+    The guest sees this checkout, read-only, as /vgd/src and its build folder as /vgd/build.
+    """
+
+    def __init__(self, device=None, qemu="11.1", display=None, memory="2G", cpus=2, accel=None, extra=(), env=None,
+                 append="", boot_timeout_s=120, folder=None):
+        devices = device if isinstance(device, (list, tuple)) else [device] if device else []
+        self.devices, self.qemu, self.extra, self.append = list(devices), qemu, list(extra), append
+        self.display = display or next((d["display"] for d in devices if "display" in d), "none")
+        self.memory, self.cpus, self.boot_timeout_s = memory, cpus, boot_timeout_s
+        self.accel = accel or pick_accel()
+        self.env = {k: v for d in devices for k, v in d["env"].items()}
+        self.env.update(env or {})
+        self._own_folder = folder is None
+        self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="vgd-vm."))
+        self.boot_s = None
+        self._commands, self._next_id, self._hello = {}, 1, threading.Event()
+        self._send_lock = threading.Lock()
+        self._processes, self.process, self.qmp, self._port = [], None, None, None
+
+    # starting and ending
+
+    def start(self):
+        begin = time.monotonic()
+        try:
+            self._start()
+            self.wait_for_agent(self.boot_timeout_s)
+        except BaseException:
+            self.stop(keep=True)
+            if self._own_folder:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.boot_s = time.monotonic() - begin
+        return self
+
+    def _start(self):
+        p, f = places(), self.folder
+        if self.qemu not in ("11.1", "10.0"):
+            raise Failure("no QEMU %s here: 11.1 or 10.0" % self.qemu)
+        root = p["sysroot"] if self.qemu == "11.1" else p["qemu10"]
+        if not root.exists():
+            raise Failure("QEMU %s is not set up: run guest/image/setup --with-qemu10" % self.qemu)
+        # The guest's root: the folder itself, bound where the mounts of this namespace are not seen.
+        share = ["%s:/vgd/share" % p["sysroot"], "%s:/vgd/share/vgd/guest" % p["guest"],
+                 "%s:/vgd/share/vgd/src" % CHECKOUT, "%s:/vgd/share/vgd/build" % p["build"], "/tmp:/tmp"]
+        self._processes.append(Process("virtiofsd", enter(
+            ["/usr/libexec/virtiofsd", "--socket-path=%s/fs.sock" % f, "--shared-dir=/vgd/share", "--sandbox=none",
+             "--cache=always", "--readonly", "--log-level=error", "--inode-file-handles=never"],
+            root=p["sysroot"], binds=share, bare=True), f / "virtiofsd.log"))
+        env = dict(self.env)
+        if self.display.startswith(("gtk", "sdl")):
+            env.update(self._start_xvfb())
+        wait_for(lambda: _is_listening("%s/fs.sock" % f), 20, "virtiofsd's socket")
+        accel = ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else \
+                ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
+        words = ["env"] + ["%s=%s" % i for i in env.items()] + [
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-vga", "none", "-display", self.display,
+            "-machine", "q35,memory-backend=m,usb=off,sata=off,vmport=off", *accel, "-smp", str(self.cpus),
+            "-object", "memory-backend-memfd,id=m,size=%s,share=on" % self.memory, "-m", self.memory,
+            "-kernel", "/vgd/guest/vmlinux", "-append",
+            "root=vgdroot rootfstype=virtiofs ro init=/vgd/guest/agent console=ttyS0 quiet loglevel=4 mitigations=off "
+            "nokaslr cryptomgr.notests random.trust_cpu=on tsc=reliable panic=0 " + self.append,
+            "-serial", "file:%s/console.log" % f,
+            "-chardev", "socket,id=fs,path=%s/fs.sock" % f, "-device", "vhost-user-fs-pci,chardev=fs,tag=vgdroot",
+            "-chardev", "socket,id=exec,path=%s/exec.sock,server=on,wait=off" % f, "-device", "virtio-serial-pci",
+            "-device", "virtserialport,chardev=exec,name=vgd.exec",
+            "-qmp", "unix:%s/qmp.sock,server=on,wait=off" % f]
+        for device in self.devices:
+            words += device["args"]
+        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"]]
+        self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log")
+        self._processes.append(self.process)
+        for name in ("qmp", "exec"):
+            wait_for(lambda n=name: self._check_qemu() and _is_listening("%s/%s.sock" % (f, n)), 60, "QEMU's sockets")
+        self.qmp = Qmp("%s/qmp.sock" % f)
+        self._port = socket.socket(socket.AF_UNIX)
+        self._port.connect("%s/exec.sock" % f)
+        threading.Thread(target=self._read_port, args=(self._port,), daemon=True).start()
+
+    def _check_qemu(self):
+        if not self.process.alive():
+            raise Failure("QEMU ended with status %s:\n%s" % (self.process.popen.returncode, self.process.tail()))
+        return True
+
+    def _start_xvfb(self):
+        read_end, write_end = os.pipe()
+        xvfb = Process("Xvfb", enter(["Xvfb", "-displayfd", str(write_end), "-screen", "0", "1280x1024x24", "-nolisten",
+                                      "tcp", "-fbdir", str(self.folder)]), self.folder / "xvfb.log",
+                       pass_fds=(write_end,))
+        os.close(write_end)
+        self._processes.append(xvfb)
+        with os.fdopen(read_end) as f:
+            number = f.readline().strip()
+        if not number:
+            raise Failure("Xvfb did not start:\n" + xvfb.tail())
+        return {"DISPLAY": ":" + number, "GDK_BACKEND": "x11", "LIBGL_ALWAYS_SOFTWARE": "1"}
+
+    def stop(self, keep=False):
+        """Ends QEMU and what serves it; the folder goes too, unless keep."""
+        for closable in (self.qmp, self._port):
+            if closable:
+                closable.close()
+        for process in reversed(self._processes):
+            process.stop()
+        self._processes = []
+        if self._own_folder and not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def quit(self, timeout_s=10):
+        """Ends QEMU the way a user does, by its monitor; returns its exit status."""
+        try:
+            self.qmp("quit")
+        except Failure:
+            pass
+        status = self.process.wait(timeout_s)
+        if status is None:
+            raise Failure("QEMU did not end within %g s of quit" % timeout_s)
+        return status
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    # the channel to the guest's agent
+
+    def wait_for_agent(self, timeout_s=120):
+        def ready():
+            self._check_qemu()
+            if "Kernel panic" in self.console:
+                raise Failure("the guest's kernel panicked:\n" + self.console[-2000:])
+            return self._hello.is_set()
+        try:
+            wait_for(ready, timeout_s, "the guest's agent")
+        except Failure as e:
+            raise Failure("%s\n--- the end of the guest's console:\n%s\n--- QEMU said:\n%s" % (
+                e, self.console[-1500:], self.process.tail(10))) from None
+
+    @property
+    def console(self):
+        try:
+            return (self.folder / "console.log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _read_port(self, port):
+        buf, synced = b"", False
+        while True:
+            try:
+                data = port.recv(262144)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            buf += data
+            while True:
+                at = buf.find(HELLO) if not synced or buf[:4] == HELLO[:4] else -1
+                if not synced and at < 0:
+                    buf = buf[-len(HELLO):]
+                    break
+                if at >= 0 and len(buf) >= at + len(HELLO):
+                    # A new agent: nothing of what ran before is left.
+                    buf, synced = buf[at + len(HELLO):], True
+                    self._drop_commands()
+                    self._hello.set()
+                    continue
+                if len(buf) < 9:
+                    break
+                length, ident = struct.unpack_from("<II", buf)
+                if length > 1 << 20:
+                    synced = False  # the guest was reset in the middle of a frame
+                    continue
+                if len(buf) < 9 + length:
+                    break
+                command = self._commands.get(ident)
+                kind = buf[8:9]
+                if command:
+                    if kind in b"XF":
+                        del self._commands[ident]
+                    command._take(kind, buf[9:9 + length])
+                buf = buf[9 + length:]
+        self._drop_commands()
+
+    def _drop_commands(self):
+        for ident in list(self._commands):
+            command = self._commands.pop(ident)
+            command.result.status = None
+            command.done.set()
+
+    def _send(self, ident, kind, payload):
+        with self._send_lock:
+            try:
+                self._port.sendall(struct.pack("<IIc", len(payload), ident, kind) + payload)
+            except OSError as e:
+                raise Failure("the guest's port is closed: %s" % e) from None
+
+    def popen(self, argv, env=None, directory="", on_output=None):
+        """Starts a command in the guest. on_output(is_stderr, bytes) is called as output comes."""
+        env = ["%s=%s" % i for i in (env or {}).items()]
+        strings = [str(a) for a in argv] + env + [directory]
+        payload = struct.pack("<II", len(argv), len(env)) + b"".join(s.encode() + b"\0" for s in strings)
+        ident, self._next_id = self._next_id, self._next_id + 1
+        command = Command(self, ident, on_output)
+        self._commands[ident] = command
+        self._send(ident, b"R", payload)
+        return command
+
+    def run(self, argv, env=None, stdin=b"", timeout_s=60, check=False, directory="", on_output=None):
+        """Runs a command in the guest and gives its Result; check: a status other than 0 is a Failure."""
+        if isinstance(argv, str):
+            argv = ["sh", "-c", argv]
+        command = self.popen(argv, env, directory, on_output)
+        if stdin:
+            command.write(stdin)
+        command.close_stdin()
+        result = command.wait(timeout_s)
+        if check and result.status != 0:
+            raise Failure("in the guest, %s: %r" % (" ".join(map(str, argv)), result))
+        return result
+
+    def put(self, source, target, mode=0o755):
+        """Copies a host's file (a path) or bytes into the guest."""
+        data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+        script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"'
+        self.run(["sh", "-c", script, "sh", target, "%o" % mode], stdin=data, check=True, timeout_s=300)
+
+    def get(self, path, target=None):
+        """A file of the guest as bytes; also written to target if given."""
+        data = self.run(["cat", path], check=True, timeout_s=300).stdout
+        if target:
+            pathlib.Path(target).write_bytes(data)
+        return data
+
+    # the machine
+
+    def screendump(self, target, device=None, head=0):
+        """The screen as QEMU sees it, as a PNG."""
+        path = self.folder / "screen.png"
+        arguments = {"filename": str(path), "format": "png"}
+        device = device or next((d["id"] for d in self.devices if d.get("id")), None)
+        if device:
+            arguments.update(device=device, head=head)
+        self.qmp("screendump", timeout_s=30, **arguments)
+        shutil.copyfile(path, target)
+        return target
+
+    def pause(self):
+        self.qmp("stop", timeout_s=30)
+
+    def resume(self):
+        self.qmp("cont", timeout_s=30)
+
+    def monitor_alive(self, timeout_s=2):
+        """How long QEMU's monitor takes to answer, in seconds; a Failure if longer than the limit."""
+        begin = time.monotonic()
+        self.qmp("query-status", timeout_s=timeout_s)
+        return time.monotonic() - begin
+
+    def reset(self, timeout_s=120):
+        """Presses the reset button, and waits until the guest is up again."""
+        self._hello.clear()
+        self.qmp("system_reset")
+        self.wait_for_agent(timeout_s)
+
+    def reboot(self, timeout_s=120):
+        """Reboots from inside, drivers not asked, and waits until the guest is up again."""
+        self._hello.clear()
+        self._send(0, b"S", struct.pack("<I", 1))
+        self.wait_for_agent(timeout_s)
+
+    def renderer(self, timeout_s=60):
+        """What the guest's GL says it is: {"renderer": ..., "version": ...}, from the picture program off screen."""
+        result = self.run(["/vgd/guest/picture", "--offscreen"], timeout_s=timeout_s)
+        lines = dict(line.split(": ", 1) for line in result.text.splitlines() if ": " in line)
+        return {"renderer": lines.get("renderer", "none: " + result.errors.strip()), "version": lines.get("version", ""),
+                "picture": lines.get("picture", ""), "status": result.status}
+
+    def stuck_tasks(self):
+        """Tasks in uninterruptible sleep: ["PID NAME WCHAN"]."""
+        script = ("for f in $(grep -sl '^State:.D' /proc/[0-9]*/task/[0-9]*/status); do d=${f%/status}; "
+                  'echo "${d##*/} $(cat "$d/comm") $(cat "$d/wchan")"; done')
+        return self.run(["sh", "-c", script], timeout_s=60, check=True).text.splitlines()
