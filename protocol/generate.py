@@ -5,12 +5,15 @@
 The schema language is described in protocol/README.md. Each output is optional:
 
     generate.py SCHEMA [--header FILE.h] [--source FILE.c] [--linux-check FILE.c]
-                       [--vectors FILE.h] [--docs FILE.md]
+                       [--vectors FILE.c] [--docs FILE.md]
+    generate.py SCHEMA... --docs-dir DIR      (DIR/protocol-SCHEMA.md for each)
 
+With --check nothing is written: the outputs have to be there already and be equal.
 A schema mistake ends with one line on standard error and exit status 1.
 """
 
 import argparse
+import difflib
 import pathlib
 import re
 import sys
@@ -19,8 +22,8 @@ import tomllib
 
 COLUMNS = 100
 
-# type -> (bytes, C type, reader and writer suffix). u16/u32/u64/i32 are host order on the wire;
-# such a wire is read as little-endian and its header refuses to compile for a big-endian host.
+# type -> (bytes, C type, reader and writer suffix). u16, u32 and u64 are for wires in host order,
+# which are read as little-endian: their headers refuse to compile for a big-endian host.
 SCALARS = {
     "u8": (1, "uint8_t", "u8"),
     "char": (1, "char", "u8"),
@@ -33,7 +36,8 @@ SCALARS = {
     "i32": (4, "int32_t", "le32"),
 }
 PADS = {"pad8": 1, "pad16": 2, "pad32": 4, "pad64": 8}
-HOST_ORDER = {"u16", "u32", "u64", "i32"}
+BYTE_ORDER = {"le16": "le", "le32": "le", "le64": "le", "u16": "native", "u32": "native",
+              "u64": "native"}
 
 KEYS = {
     "wire": {"title", "doc", "spec", "prefix", "byte_order", "linux_headers", "linux_hdr"},
@@ -52,6 +56,8 @@ class SchemaError(Exception):
 
 
 def check_keys(kind, where, table):
+    if not isinstance(table, dict):
+        raise SchemaError(f"{where}: not a table")
     unknown = set(table) - KEYS[kind]
     if unknown:
         raise SchemaError(f"{where}: unknown key {sorted(unknown)[0]!r}")
@@ -125,7 +131,7 @@ class Field:
             self.unit = PADS[self.type]
         elif self.type in SCALARS:
             self.unit = SCALARS[self.type][0]
-            if (self.type in HOST_ORDER) != (wire.byte_order == "native") and self.unit > 1:
+            if BYTE_ORDER.get(self.type, wire.byte_order) != wire.byte_order:
                 raise SchemaError(f"{where}: {self.type} is not of byte order {wire.byte_order}")
         elif self.type in wire.layouts:
             self.nested = wire.layouts[self.type]
@@ -506,12 +512,14 @@ def tail_source(m):
 
 
 def static_assert(expr, message):
-    return [f"_Static_assert({expr},", f'               "{message}");']
+    one = f'_Static_assert({expr}, "{message}");'
+    return [one] if len(one) <= COLUMNS else [f"_Static_assert({expr},",
+                                              f'               "{message}");']
 
 
 def linux_check(wire, header_name):
     """Static assertions that numbers, offsets and sizes are those of the kernel's headers."""
-    out = banner(wire, f"{wire.title}: is the schema what the kernel's headers say?")
+    out = banner(wire, f"{wire.title}: checks against the kernel's headers")
     out += ["#include <stddef.h>"] + [f"#include <{h}>" for h in wire.linux_headers]
     out += ["", f'#include "{header_name}"', ""]
     for c in wire.constants.values():
@@ -701,7 +709,7 @@ def docs(wire):
         text = [m.doc]
         carried = ", ".join(f"`{wire.constants[c].macro}`" for c in m.of)
         text.append(carried and f"Body of {carried}.")
-        text.append(f"{m.size} bytes" + (", exactly." if m.exact else "."))
+        text.append(f"{m.size} byte{'' if m.size == 1 else 's'}" + (", exactly." if m.exact else "."))
         text.append(m.tail and f"{tail_text(m)[0].upper()}{tail_text(m)[1:]}.")
         text.append(m.spec and f"Spec: {m.spec}.")
         text.append(m.linux and f"Linux: `struct {m.linux}`.")
@@ -721,32 +729,53 @@ def docs(wire):
 
 def write(path, lines):
     pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return True
+
+
+def compare(path, lines):
+    """Is the file what we would write? Prints the difference if not."""
+    try:
+        have = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        have = []
+    diff = list(difflib.unified_diff(have, lines, str(path), "generated now", lineterm=""))
+    if diff:
+        print("\n".join(diff), file=sys.stderr)
+    return not diff
+
+
+def generate(schema, args, put):
+    """Make the outputs asked for; false when --check finds one that differs."""
+    wire = Wire(schema)
+    stem = pathlib.Path(schema).stem
+    # The header's name follows the schema's: virtio-gpu.toml gives virtio_gpu.h.
+    name = stem.replace("-", "_") + ".h"
+    guard = "VGD_PROTOCOL_" + name.upper().replace(".", "_")
+    outputs = [(args.header, lambda: header(wire, guard)),
+               (args.source, lambda: source(wire, name)),
+               (args.linux_check, lambda: linux_check(wire, name)),
+               (args.vectors, lambda: vectors(wire, name)),
+               (args.docs, lambda: docs(wire)),
+               (args.docs_dir and f"{args.docs_dir}/protocol-{stem}.md", lambda: docs(wire))]
+    return all([put(path, make()) for path, make in outputs if path])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("schema")
-    for option in ("header", "source", "linux-check", "vectors", "docs"):
+    parser.add_argument("schemas", nargs="+", metavar="SCHEMA")
+    for option in ("header", "source", "linux-check", "vectors", "docs", "docs-dir"):
         parser.add_argument("--" + option)
+    parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    try:
-        wire = Wire(args.schema)
-    except (SchemaError, tomllib.TOMLDecodeError) as e:
-        print(f"{args.schema}: {e}", file=sys.stderr)
-        return 1
-    # The header's name follows the schema's: virtio-gpu.toml gives virtio_gpu.h.
-    name = pathlib.Path(args.schema).stem.replace("-", "_") + ".h"
-    if args.header:
-        write(args.header, header(wire, "VGD_PROTOCOL_" + name.upper().replace(".", "_")))
-    if args.source:
-        write(args.source, source(wire, name))
-    if args.linux_check:
-        write(args.linux_check, linux_check(wire, name))
-    if args.vectors:
-        write(args.vectors, vectors(wire, name))
-    if args.docs:
-        write(args.docs, docs(wire))
-    return 0
+    put = compare if args.check else write
+    same = True
+    for schema in args.schemas:
+        try:
+            same = generate(schema, args, put) and same
+        except (SchemaError, tomllib.TOMLDecodeError, OSError) as e:
+            print(f"{schema}: {e}", file=sys.stderr)
+            return 1
+    return 0 if same else 1
 
 
 if __name__ == "__main__":
