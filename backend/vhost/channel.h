@@ -17,6 +17,10 @@
 #define VGD_VU_PAYLOAD_MAX 4096u /* the largest known is GET_SHMEM_CONFIG's reply, 2056 bytes */
 #define VGD_VU_FDS_MAX 8u        /* SET_MEM_TABLE's regions */
 
+/* What may wait for a peer that does not read; the socket's own buffer holds more. */
+#define VGD_VU_QUEUED_BYTES_MAX (64u * 1024u)
+#define VGD_VU_QUEUED_FDS_MAX 64u
+
 struct vgd_vu_message {
     struct vgd_vu_hdr hdr;
     uint8_t payload[VGD_VU_PAYLOAD_MAX]; /* hdr.size_bytes of it */
@@ -39,13 +43,19 @@ int vgd_channel_fd(const struct vgd_channel *ch);
 /**
  * Read one message. VGD_OK: *out is whole and owned by the caller (finish it). VGD_AGAIN: not whole
  * yet. VGD_CLOSED: end of file or error. VGD_RANGE: oversized, wrong version, or more fds than
- * VGD_VU_FDS_MAX: close this channel. Never reads beyond one message: fds stay with theirs.
+ * VGD_VU_FDS_MAX: close this channel; every later call fails. Never reads beyond one message: fds
+ * stay with theirs. Fds count with a message's first byte only; others are closed.
+ * Read until VGD_AGAIN, or watch level-triggered: only some of *out is written, hdr.size_bytes of
+ * the payload.
  */
 VGD_MUST_CHECK enum vgd_status vgd_channel_read(struct vgd_channel *ch, struct vgd_vu_message *out);
 
-/** Queue and try to send header + payload + fds (duplicated into the kernel or kept until sent;
- *  the caller keeps its own). VGD_CLOSED, VGD_LIMIT (too much queued: the peer does not read),
- * VGD_NO_MEMORY. */
+/**
+ * Send header + payload + fds, or queue what the socket does not take now (fds are duplicated; the
+ * caller keeps its own). The version goes into @flags by itself. VGD_CLOSED; VGD_LIMIT (too much
+ * queued: the peer does not read) and VGD_NO_MEMORY: nothing of it was sent or queued; VGD_RANGE:
+ * more payload or fds than a message holds.
+ */
 VGD_MUST_CHECK enum vgd_status vgd_channel_send(struct vgd_channel *ch, uint32_t request,
                                                 uint32_t flags, const void *payload,
                                                 uint32_t payload_bytes, const int *fds,

@@ -57,7 +57,7 @@ uint32_t vgd_mem_region_count(const struct vgd_mem *mem);
  * most @max entries in all; a span may cross regions that touch. VGD_RANGE if any byte is outside
  * or there is no room: *n_iov is then unchanged. len 0 appends nothing.
  */
-VGD_MUST_CHECK enum vgd_status vgd_mem_translate(const struct vgd_mem *mem, uint64_t gpa,
+VGD_MUST_CHECK enum vgd_status vgd_mem_translate(struct vgd_mem *mem, uint64_t gpa,
                                                  uint64_t len_bytes, struct iovec *iov,
                                                  uint32_t *n_iov, uint32_t max);
 
