@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -766,8 +767,32 @@ class VM:
         return {"renderer": lines.get("renderer", "none: " + result.errors.strip()), "version": lines.get("version", ""),
                 "picture": lines.get("picture", ""), "status": result.status}
 
-    def stuck_tasks(self):
-        """Tasks in uninterruptible sleep: ["PID NAME WCHAN"]."""
+    def glmark2(self, scenes, offscreen=False, timeout_s=None, seconds=None):
+        """Runs glmark2 scenes ("build" or "build:use-vbo=true") at 1024x768; gives {scene: frames per second}.
+
+        scenes' order is kept. On the generic device only offscreen works.
+        """
+        scenes = [s + ":duration=%g" % seconds if seconds else s for s in scenes]
+        # The size is the mode's; asking for that very size makes glmark2 forget to make its window.
+        argv = ["glmark2-es2-drm", "--winsys-options", "drm-device=/dev/dri/card0"]
+        argv += ["--off-screen"] if offscreen else []
+        argv += [w for s in scenes for w in ("-b", s)]
+        result = self.run(argv, env={"LD_PRELOAD": "/vgd/guest/onemode.so"}, timeout_s=timeout_s or 60 + 30 * len(scenes))
+        found = re.findall(r"^\[(\w+)\].*?: FPS: (\d+)", result.text, re.M)
+        if result.status != 0 or len(found) != len(scenes) or "1024x768" not in result.text:
+            raise Failure("glmark2 in the guest: %r" % result)
+        return {name: int(fps) for name, fps in found}
+
+    def stuck_tasks(self, for_s=5):
+        """Tasks in uninterruptible sleep for at least for_s seconds: ["PID NAME WCHAN"]."""
         script = ("for f in $(grep -sl '^State:.D' /proc/[0-9]*/task/[0-9]*/status); do d=${f%/status}; "
                   'echo "${d##*/} $(cat "$d/comm") $(cat "$d/wchan")"; done')
-        return self.run(["sh", "-c", script], timeout_s=60, check=True).text.splitlines()
+
+        def sample():
+            return set(self.run(["sh", "-c", script], timeout_s=60, check=True).text.splitlines())
+        end = time.monotonic() + for_s
+        stuck = sample()
+        while stuck and time.monotonic() < end:
+            time.sleep(0.5)
+            stuck &= sample()
+        return sorted(stuck)

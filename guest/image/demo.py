@@ -1,0 +1,148 @@
+"""What ./demo does once everything is set up and built; see there."""
+import argparse
+import os
+import struct
+import sys
+import threading
+import time
+import zlib
+
+import picture
+import vm as vgd_vm
+
+SCENES = ["build", "texture", "shading", "bump"]
+OUT = vgd_vm.CHECKOUT / "demo-out"
+START = float(os.environ.get("VGD_DEMO_START", time.time()))
+
+
+def say(text):
+    print("[%5.1fs] %s" % (time.time() - START, text), flush=True)
+
+
+def write_png(path, width, height, rows):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    packed = zlib.compress(b"".join(b"\0" + bytes(r) for r in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+                     chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+
+
+class Demo:
+    def __init__(self, options):
+        self.options, self.wrong = options, []
+        self.has_screen = options.frontend != "generic"
+
+    def verdict(self, right, text):
+        say(("right: " if right else "WRONG: ") + text)
+        if not right:
+            self.wrong.append(text)
+
+    def screen(self, guest, name):
+        path = OUT / (name + ".png")
+        guest.screendump(path)
+        say("the guest's screen: %s" % os.path.relpath(path))
+        return path
+
+    def render(self, guest):
+        seen = guest.renderer()
+        say("GL renderer: %s" % seen["renderer"])
+        say("GL version:  %s" % seen["version"])
+        self.verdict(seen["renderer"].startswith("virgl"), "the guest's renderer is virgl")
+
+    def glmark2(self, guest):
+        rates = {}
+        for scene in SCENES:
+            if self.has_screen and scene == SCENES[-1]:  # a look at it while it runs
+                shot = threading.Timer(1.5, lambda: self.screen(guest, "glmark2"))
+                shot.start()
+                rates.update(guest.glmark2([scene], seconds=self.options.seconds))
+                shot.join()
+            else:
+                rates.update(guest.glmark2([scene], offscreen=not self.has_screen, seconds=self.options.seconds))
+        how = "on screen" if self.has_screen else "off screen"
+        say("glmark2, 1024x768, %s:" % how)
+        print("           scene      frames/s")
+        for scene, rate in rates.items():
+            print("           %-10s %8d" % (scene, rate))
+        self.verdict(all(rate > 0 for rate in rates.values()), "glmark2 ran its %d scenes" % len(rates))
+
+    def picture(self, guest):
+        if self.has_screen:
+            command = guest.popen(["/vgd/guest/picture", "--hold"])
+            command.wait_for_output("holding", 60)
+            time.sleep(0.5)  # the last flush reaches the screen
+            path = self.screen(guest, "picture")
+            command.close_stdin()
+            result = command.wait(30)
+        else:
+            result = guest.run(["/vgd/guest/picture", "--offscreen", "--out", "/tmp/picture.ppm"], check=False)
+            raw = OUT / "picture.ppm"
+            guest.get("/tmp/picture.ppm", raw)
+            width, height, rows = picture.read_ppm(raw)
+            raw.unlink()
+            path = OUT / "picture.png"
+            write_png(path, width, height, rows)
+            say("what the guest drew: %s" % os.path.relpath(path))
+        lines = [line for line in result.text.splitlines() if line.startswith("picture:")]
+        self.verdict(result.status == 0, "in the guest: " + (" ".join(lines)[9:] or result.errors.strip()))
+        wrong, told = picture.compare(path)
+        self.verdict(wrong == 0, "%s: %s" % (path.name, told))
+
+    def program(self, guest):
+        argv = list(self.options.program)
+        if os.path.isfile(argv[0]):
+            target = "/tmp/" + os.path.basename(argv[0])
+            guest.put(argv[0], target)
+            say("copied %s into the guest as %s" % (argv[0], target))
+            argv[0] = target
+        say("in the guest: " + " ".join(argv))
+
+        def show(is_error, data):
+            os.write(2 if is_error else 1, data)
+        result = guest.run(argv, timeout_s=self.options.timeout, on_output=show,
+                           env={"LD_PRELOAD": "/vgd/guest/onemode.so"} if "glmark2" in argv[0] else None)
+        say("it ran %.1f s; exit status %s%s" % (result.seconds, result.status, ", timed out" if result.timed_out else ""))
+        return 124 if result.timed_out else result.status
+
+    def run(self):
+        options = self.options
+        OUT.mkdir(exist_ok=True)
+        with vgd_vm.Backend(os.environ.get("VGD_DEMO_BACKEND") or "vgd") as backend:
+            say("vgd is listening")
+            try:
+                with vgd_vm.VM(vgd_vm.FRONTENDS[options.frontend](backend), qemu=options.qemu) as guest:
+                    say("a guest runs: QEMU %s, %s, %s, booted in %.1f s" % (
+                        options.qemu, options.frontend, guest.accel.upper(), guest.boot_s))
+                    if options.program:
+                        return self.program(guest)
+                    self.render(guest)
+                    self.glmark2(guest)
+                    self.picture(guest)
+            finally:
+                (OUT / "vgd.log").write_text(backend.log)
+        if self.wrong:
+            say("NOT right: " + "; ".join(self.wrong))
+            return 1
+        say("all right; pictures in %s" % os.path.relpath(OUT))
+        return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="demo")
+    parser.add_argument("--frontend", choices=sorted(vgd_vm.FRONTENDS), default="gpu")
+    parser.add_argument("--qemu", choices=["11.1", "10.0"], default="11.1")
+    parser.add_argument("--seconds", type=float, default=2, help="for each glmark2 scene")
+    parser.add_argument("--timeout", type=float, default=3600, help="for a program of yours, in seconds")
+    parser.add_argument("program", nargs="*")
+    options = parser.parse_args()
+    if options.frontend == "generic" and options.qemu == "10.0":
+        parser.error("QEMU 10.0 has no generic vhost-user device that a user can make: use 11.1")
+    vgd_vm.end_all_on_signals()
+    try:
+        return Demo(options).run()
+    except vgd_vm.Failure as e:
+        print("demo: %s\n(vgd's log: %s)" % (e, os.path.relpath(OUT / "vgd.log")), file=sys.stderr)
+        return 1
+
+
+sys.exit(main())
