@@ -98,6 +98,8 @@ struct vgd_guest_frontend *vgd_guest_gpu_frontend(struct vgd_guest_gpu *gpu);
 struct vgd_guest_display *vgd_guest_gpu_display(struct vgd_guest_gpu *gpu);
 struct vgd_guest_queue *vgd_guest_gpu_queue(struct vgd_guest_gpu *gpu, uint32_t idx);
 struct vgd_guest_gpu_counters vgd_guest_gpu_counters(const struct vgd_guest_gpu *gpu);
+/** How long the helpers wait for an answer. */
+uint32_t vgd_guest_gpu_timeout_ms(const struct vgd_guest_gpu *gpu);
 bool vgd_guest_gpu_has_3d(const struct vgd_guest_gpu *gpu);
 
 /** Realize and start after vgd_guest_gpu_open_raw; tunes queues and features. */

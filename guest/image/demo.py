@@ -1,11 +1,9 @@
 """What ./demo does once everything is set up and built; see there."""
 import argparse
 import os
-import struct
 import sys
 import threading
 import time
-import zlib
 
 import picture
 import vm as vgd_vm
@@ -17,14 +15,6 @@ START = float(os.environ.get("VGD_DEMO_START", time.time()))
 
 def say(text):
     print("[%5.1fs] %s" % (time.time() - START, text), flush=True)
-
-
-def write_png(path, width, height, rows):
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    packed = zlib.compress(b"".join(b"\0" + bytes(r) for r in rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
-                     chunk(b"IDAT", packed) + chunk(b"IEND", b""))
 
 
 class Demo:
@@ -81,7 +71,7 @@ class Demo:
             width, height, rows = picture.read_ppm(raw)
             raw.unlink()
             path = OUT / "picture.png"
-            write_png(path, width, height, rows)
+            picture.write_png(path, width, height, rows)
             say("what the guest drew: %s" % os.path.relpath(path))
         lines = [line for line in result.text.splitlines() if line.startswith("picture:")]
         self.verdict(result.status == 0, "in the guest: " + (" ".join(lines)[9:] or result.errors.strip()))

@@ -106,3 +106,40 @@ def compare(path, tolerance=1):
                 first = first or "; first at %d,%d: %s, not %s" % (x, y, tuple(g), tuple(w))
     return wrong, "%d pixels compared, %d wrong, largest difference %d (tolerance %d)%s" % (
         WIDTH * HEIGHT, wrong, worst, tolerance, first)
+
+
+def write_png(path, width, height, rows):
+    """Rows of RGB bytes as a PNG."""
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    packed = zlib.compress(b"".join(b"\0" + bytes(r) for r in rows), 6)
+    with open(path, "wb") as f:
+        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+                chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+
+
+def read_xwd(path):
+    """An X window dump of 32-bit little-endian pixels, as Xvfb -fbdir leaves: (width, height, rows of RGB bytes)."""
+    with open(path, "rb") as f:
+        data = f.read()
+    words = struct.unpack_from(">25I", data)
+    size, width, height, bits, stride, colours = words[0], words[4], words[5], words[11], words[12], words[19]
+    if bits != 32:
+        raise ValueError("%s: %d bits a pixel" % (path, bits))
+    start, rows = size + 12 * colours, []
+    for y in range(height):
+        raw = data[start + y * stride:start + y * stride + 4 * width]
+        row = bytearray(3 * width)
+        row[0::3], row[1::3], row[2::3] = raw[2::4], raw[1::4], raw[0::4]
+        rows.append(bytes(row))
+    return width, height, rows
+
+
+def crop_picture(width, height, rows):
+    """Finds the picture in a larger one (a window on a desktop) by its upper left edge: its rows, or None."""
+    first = next(expected_rows())
+    for y in range(height - HEIGHT + 1):
+        x = rows[y].find(first)
+        if x >= 0 and x % 3 == 0:
+            return [r[x:x + 3 * WIDTH] for r in rows[y:y + HEIGHT]]
+    return None

@@ -22,6 +22,9 @@ import tempfile
 import threading
 import time
 
+import picture
+import xresize
+
 HERE = pathlib.Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 HELLO = b"\xff\xff\xff\xffvgd-agent-01"
@@ -584,6 +587,7 @@ class VM:
             number = f.readline().strip()
         if not number:
             raise Failure("Xvfb did not start:\n" + xvfb.tail())
+        self._x_display = int(number)
         return {"DISPLAY": ":" + number, "GDK_BACKEND": "x11", "LIBGL_ALWAYS_SOFTWARE": "1"}
 
     def stop(self, keep=False):
@@ -735,6 +739,14 @@ class VM:
         self.qmp("screendump", timeout_s=30, **arguments)
         shutil.copyfile(path, target)
         return target
+
+    def resize_window(self, width=1024, height=768):
+        """For displays like "gtk,gl=on,show-menubar=off": makes the window this large, so that nothing is scaled."""
+        wait_for(lambda: xresize.resize_all(self._x_display, width, height), 20, "a window of QEMU's")
+
+    def window(self):
+        """The desktop that a gtk or sdl display is on: (width, height, rows of RGB bytes)."""
+        return picture.read_xwd(self.folder / "Xvfb_screen0")
 
     def pause(self):
         self.qmp("stop", timeout_s=30)
