@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: MIT */
+#include "egl_choose.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "egl_load.h"
+#include "fd.h"
+#include "log.h"
+
+#define DRI_FOLDER "/dev/dri"
+#define GL_VENDOR_NAME 0x1F00
+#define GL_RENDERER_NAME 0x1F01
+#define GL_VERSION_NAME 0x1F02
+
+const char *vgd_gl_platform_name(enum vgd_gl_platform platform)
+{
+    switch (platform) {
+    case VGD_GL_AUTO:
+        return "auto";
+    case VGD_GL_GBM:
+        return "gbm";
+    case VGD_GL_SURFACELESS:
+        return "surfaceless";
+    case VGD_GL_DEVICE:
+        return "device";
+    }
+    return "unknown";
+}
+
+bool vgd_gl_platform_parse(const char *text, enum vgd_gl_platform *out)
+{
+    for (enum vgd_gl_platform p = VGD_GL_AUTO; p <= VGD_GL_DEVICE; p++) {
+        if (strcmp(text, vgd_gl_platform_name(p)) == 0) {
+            *out = p;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vgd_gl_is_software(const char *gl_renderer)
+{
+    static const char *const names[] = {
+        "llvmpipe", "softpipe", "swrast", "lavapipe", "Software Rasterizer", "SwiftShader"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcasestr(gl_renderer, names[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vgd_gl_libraries_present(char *why, size_t why_bytes)
+{
+    /* libepoxy loads these on first use and aborts when one is missing. They stay loaded: it is
+     * about to use them. */
+    static const struct {
+        const char *library, *package;
+    } needed[] = {{"libEGL.so.1", "libegl1"}, {"libGL.so.1", "libgl1"}};
+    for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+        if (dlopen(needed[i].library, RTLD_LAZY | RTLD_LOCAL) == NULL) {
+            (void)snprintf(why, why_bytes, "%s is missing: install %s (Debian)", needed[i].library,
+                           needed[i].package);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const char *x = a;
+    const char *y = b;
+    size_t x_len = strlen(x);
+    size_t y_len = strlen(y);
+    return x_len != y_len ? (x_len > y_len) - (x_len < y_len) : strcmp(x, y); /* renderD128.. */
+}
+
+uint32_t vgd_render_nodes_list(char names[VGD_RENDER_NODES_MAX][64])
+{
+    DIR *dir = opendir(DRI_FOLDER);
+    if (dir == NULL) {
+        return 0;
+    }
+    uint32_t n = 0;
+    const struct dirent *entry;
+    while (n < VGD_RENDER_NODES_MAX && (entry = readdir(dir)) != NULL) {
+        if (strncmp(entry->d_name, "renderD", strlen("renderD")) == 0 &&
+            strlen(entry->d_name) < 32) {
+            (void)snprintf(names[n++], 64, DRI_FOLDER "/%.32s", entry->d_name);
+        }
+    }
+    (void)closedir(dir);
+    qsort(names, n, 64, compare_names);
+    return n;
+}
+
+void vgd_render_node_driver(const char *node, char *out, size_t out_bytes)
+{
+    out[0] = '\0';
+    const char *name = strrchr(node, '/');
+    char path[128];
+    char target[256];
+    if (name == NULL || snprintf(path, sizeof(path), "/sys/class/drm/%s/device/driver", name + 1) >=
+                            (int)sizeof(path)) {
+        return;
+    }
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    if (n <= 0) {
+        return;
+    }
+    target[n] = '\0';
+    const char *driver = strrchr(target, '/');
+    (void)snprintf(out, out_bytes, "%s", driver != NULL ? driver + 1 : target);
+}
+
+/*
+ * The children. They load EGL, make a context and write what they saw to a pipe; they end by
+ * _exit, so no destructor of a driver runs.
+ */
+bool vgd_egl_load(struct vgd_egl *egl)
+{
+    *egl = (struct vgd_egl){0};
+    void *lib = dlopen("libEGL.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (lib == NULL) {
+        return false;
+    }
+    vgd_dl_function(lib, "eglGetProcAddress", &egl->get_proc);
+    if (egl->get_proc == NULL) {
+        return false;
+    }
+    vgd_dl_function(lib, "eglQueryString", &egl->query_string);
+    vgd_dl_function(lib, "eglInitialize", &egl->initialize);
+    vgd_dl_function(lib, "eglBindAPI", &egl->bind_api);
+    vgd_dl_function(lib, "eglChooseConfig", &egl->choose_config);
+    vgd_dl_function(lib, "eglCreateContext", &egl->create_context);
+    vgd_dl_function(lib, "eglDestroyContext", &egl->destroy_context);
+    vgd_dl_function(lib, "eglMakeCurrent", &egl->make_current);
+    vgd_dl_function(lib, "eglGetCurrentContext", &egl->current_context);
+    egl->get_platform_display =
+        (PFNEGLGETPLATFORMDISPLAYEXTPROC)egl->get_proc("eglGetPlatformDisplayEXT");
+    egl->query_devices = (PFNEGLQUERYDEVICESEXTPROC)egl->get_proc("eglQueryDevicesEXT");
+    return egl->query_string != NULL && egl->initialize != NULL && egl->bind_api != NULL &&
+           egl->choose_config != NULL && egl->create_context != NULL &&
+           egl->destroy_context != NULL && egl->make_current != NULL &&
+           egl->current_context != NULL && egl->get_platform_display != NULL;
+}
+
+static void copy_text(char *out, size_t out_bytes, const void *text)
+{
+    (void)snprintf(out, out_bytes, "%s", text != NULL ? (const char *)text : "");
+}
+
+static EGLDisplay gbm_display(const struct vgd_egl *egl, const char *render_node,
+                              struct vgd_gl_trial *t)
+{
+    int fd = open(render_node, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        (void)snprintf(t->reason, sizeof(t->reason), "cannot open %s: %s", render_node,
+                       strerror(errno));
+        return EGL_NO_DISPLAY;
+    }
+    void *lib = dlopen("libgbm.so.1", RTLD_LAZY | RTLD_LOCAL);
+    void *(*create_device)(int) = NULL;
+    if (lib != NULL) {
+        vgd_dl_function(lib, "gbm_create_device", &create_device);
+    }
+    void *device = create_device != NULL ? create_device(fd) : NULL;
+    if (device == NULL) {
+        copy_text(t->reason, sizeof(t->reason), "no GBM device");
+        return EGL_NO_DISPLAY; /* the fd goes with the process */
+    }
+    return egl->get_platform_display(EGL_PLATFORM_GBM_KHR, device, NULL);
+}
+
+static EGLDisplay device_display(const struct vgd_egl *egl, int device_idx, struct vgd_gl_trial *t)
+{
+    EGLDeviceEXT devices[VGD_EGL_DEVICES_MAX];
+    EGLint n = 0;
+    if (egl->query_devices == NULL || !egl->query_devices(VGD_EGL_DEVICES_MAX, devices, &n) ||
+        device_idx < 0 || device_idx >= n) {
+        copy_text(t->reason, sizeof(t->reason), "no such EGL device");
+        return EGL_NO_DISPLAY;
+    }
+    return egl->get_platform_display(EGL_PLATFORM_DEVICE_EXT, devices[device_idx], NULL);
+}
+
+typedef const unsigned char *(*get_string_fn)(unsigned name);
+
+/* Make a context of @api current; false if that is not to be had. */
+static bool bring_up(const struct vgd_egl *egl, EGLDisplay display, EGLenum api)
+{
+    static const EGLint es[] = {EGL_CONTEXT_CLIENT_VERSION, 2, EGL_NONE};
+    if (!egl->bind_api(api)) {
+        return false;
+    }
+    EGLContext context = egl->create_context(display, EGL_NO_CONFIG_KHR, EGL_NO_CONTEXT,
+                                             api == EGL_OPENGL_ES_API ? es : NULL);
+    return context != EGL_NO_CONTEXT &&
+           egl->make_current(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context);
+}
+
+static void try_in_child(enum vgd_gl_platform platform, const char *render_node, int device_idx,
+                         struct vgd_gl_trial *t)
+{
+    struct vgd_egl egl;
+    if (!vgd_egl_load(&egl)) {
+        copy_text(t->reason, sizeof(t->reason), "libEGL.so.1 cannot be loaded");
+        return;
+    }
+    EGLDisplay display = EGL_NO_DISPLAY;
+    switch (platform) {
+    case VGD_GL_GBM:
+        display = gbm_display(&egl, render_node, t);
+        break;
+    case VGD_GL_DEVICE:
+        display = device_display(&egl, device_idx, t);
+        break;
+    case VGD_GL_AUTO:
+    case VGD_GL_SURFACELESS:
+        display =
+            egl.get_platform_display(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY, NULL);
+        break;
+    }
+    if (display == EGL_NO_DISPLAY) {
+        if (t->reason[0] == '\0') {
+            copy_text(t->reason, sizeof(t->reason), "no EGL display");
+        }
+        return;
+    }
+    if (!egl.initialize(display, NULL, NULL)) {
+        copy_text(t->reason, sizeof(t->reason), "eglInitialize failed");
+        return;
+    }
+    copy_text(t->egl_vendor, sizeof(t->egl_vendor), egl.query_string(display, EGL_VENDOR));
+    copy_text(t->egl_version, sizeof(t->egl_version), egl.query_string(display, EGL_VERSION));
+    copy_text(t->client_apis, sizeof(t->client_apis), egl.query_string(display, EGL_CLIENT_APIS));
+    const char *extensions = egl.query_string(display, EGL_EXTENSIONS);
+    t->dmabuf_export =
+        extensions != NULL && strstr(extensions, "EGL_MESA_image_dma_buf_export") != NULL;
+    get_string_fn get_string = (get_string_fn)egl.get_proc("glGetString");
+    if (get_string == NULL) {
+        copy_text(t->reason, sizeof(t->reason), "no glGetString");
+        return;
+    }
+    if (bring_up(&egl, display, EGL_OPENGL_ES_API)) {
+        copy_text(t->es_version, sizeof(t->es_version), get_string(GL_VERSION_NAME));
+    }
+    if (!bring_up(&egl, display, EGL_OPENGL_API)) {
+        copy_text(t->reason, sizeof(t->reason), "no desktop OpenGL context");
+        return;
+    }
+    copy_text(t->gl_renderer, sizeof(t->gl_renderer), get_string(GL_RENDERER_NAME));
+    copy_text(t->gl_version, sizeof(t->gl_version), get_string(GL_VERSION_NAME));
+    t->is_software = vgd_gl_is_software(t->gl_renderer);
+    t->ok = true;
+}
+
+/* What a child is asked. */
+struct question {
+    enum vgd_gl_platform platform;
+    const char *render_node;
+    int device_idx;
+    bool count_devices;
+};
+
+union answer {
+    struct vgd_gl_trial trial;
+    uint32_t n_devices;
+};
+
+_Noreturn static void child_main(const struct question *q, int pipe_fd)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd >= 0) {
+        (void)dup2(null_fd, STDOUT_FILENO); /* drivers chat */
+        (void)dup2(null_fd, STDERR_FILENO);
+    }
+    union answer a;
+    memset(&a, 0, sizeof(a));
+    if (q->count_devices) {
+        struct vgd_egl egl;
+        EGLint n = 0;
+        if (vgd_egl_load(&egl) && egl.query_devices != NULL && egl.query_devices(0, NULL, &n)) {
+            a.n_devices = n < VGD_EGL_DEVICES_MAX ? (uint32_t)n : VGD_EGL_DEVICES_MAX;
+        }
+    } else {
+        try_in_child(q->platform, q->render_node, q->device_idx, &a.trial);
+    }
+    ssize_t n = write(pipe_fd, &a, sizeof(a)); /* below PIPE_BUF: whole or not at all */
+    _exit(n == (ssize_t)sizeof(a) ? 0 : 1);
+}
+
+/* Run one child. false: *reason says how it ended. */
+static bool ask_child(const struct question *q, union answer *out, char *reason,
+                      size_t reason_bytes)
+{
+    _Static_assert(sizeof(*out) <= 4096, "an answer must fit a pipe at once");
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0) {
+        (void)snprintf(reason, reason_bytes, "pipe: %s", strerror(errno));
+        return false;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        child_main(q, fds[1]);
+    }
+    (void)close(fds[1]);
+    VGD_AUTO_FD from_child = fds[0];
+    if (pid < 0) {
+        (void)snprintf(reason, reason_bytes, "fork: %s", strerror(errno));
+        return false;
+    }
+    struct pollfd ready = {.fd = from_child, .events = POLLIN};
+    uint64_t deadline_ns = vgd_now_ns() + VGD_GL_TRY_DEADLINE_MS * 1000000ull;
+    int rc;
+    do {
+        uint64_t now_ns = vgd_now_ns();
+        rc = poll(&ready, 1, now_ns < deadline_ns ? (int)((deadline_ns - now_ns) / 1000000u) : 0);
+    } while (rc < 0 && errno == EINTR);
+    bool got = rc > 0 && read(from_child, out, sizeof(*out)) == (ssize_t)sizeof(*out);
+    (void)kill(pid, SIGKILL); /* it has answered, or will not */
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (got) {
+        return true;
+    }
+    if (rc == 0) {
+        (void)snprintf(reason, reason_bytes, "timed out after %d s", VGD_GL_TRY_DEADLINE_MS / 1000);
+    } else if (WIFSIGNALED(status)) {
+        (void)snprintf(reason, reason_bytes, "crashed (signal %d)", WTERMSIG(status));
+    } else {
+        (void)snprintf(reason, reason_bytes, "ended with status %d", WEXITSTATUS(status));
+    }
+    return false;
+}
+
+void vgd_gl_try(enum vgd_gl_platform platform, const char *render_node, int device_idx,
+                struct vgd_gl_trial *out)
+{
+    struct question q = {
+        .platform = platform, .render_node = render_node, .device_idx = device_idx};
+    union answer a;
+    *out = (struct vgd_gl_trial){0};
+    if (ask_child(&q, &a, out->reason, sizeof(out->reason))) {
+        *out = a.trial;
+    }
+}
+
+uint32_t vgd_egl_device_count(void)
+{
+    struct question q = {.count_devices = true};
+    union answer a;
+    char reason[VGD_GL_WHY_BYTES];
+    return ask_child(&q, &a, reason, sizeof(reason)) ? a.n_devices : 0;
+}
+
+/* NVIDIA's driver without a DRM node is the one GPU that shows nowhere under DRI_FOLDER. */
+static bool other_gpu_present(void)
+{
+    return access("/dev/nvidiactl", F_OK) == 0;
+}
+
+/* The first node that renders in hardware. One whose GL is software (vgem, virtio-gpu without 3D)
+ * is not usable: surfaceless gives the same with no node open. */
+static bool choose_node(struct vgd_gl_choice *out, char *tried, size_t tried_bytes)
+{
+    char nodes[VGD_RENDER_NODES_MAX][64];
+    uint32_t n = vgd_render_nodes_list(nodes);
+    size_t used = 0;
+    tried[0] = '\0';
+    for (uint32_t i = 0; i < n; i++) {
+        struct vgd_gl_trial t;
+        char driver[32];
+        vgd_render_node_driver(nodes[i], driver, sizeof(driver));
+        vgd_gl_try(VGD_GL_GBM, nodes[i], -1, &t);
+        if (t.ok && !t.is_software) {
+            out->platform = VGD_GL_GBM;
+            (void)snprintf(out->render_node, sizeof(out->render_node), "%.63s", nodes[i]);
+            (void)snprintf(out->why, sizeof(out->why), "first usable render node (%s, %.100s)",
+                           driver[0] != '\0' ? driver : "unknown driver", t.gl_renderer);
+            return true;
+        }
+        const char *reason = t.ok ? "software GL only" : t.reason;
+        vgd_log(VGD_LOG_INFO, "render", "%s (%s) is not usable: %s", nodes[i], driver, reason);
+        if (used < tried_bytes) {
+            int len = snprintf(tried + used, tried_bytes - used, "%s%.40s: %.60s",
+                               used > 0 ? "; " : "", nodes[i], reason);
+            used += len > 0 ? (size_t)len : 0;
+        }
+    }
+    return false;
+}
+
+static bool choose_surfaceless(struct vgd_gl_choice *out, const char *tried)
+{
+    out->platform = VGD_GL_SURFACELESS;
+    bool nodes_there = access(DRI_FOLDER, F_OK) == 0;
+    if (!nodes_there && !other_gpu_present()) {
+        /* Nothing but software can come of it, and Mesa has no node to open. */
+        (void)snprintf(out->why, sizeof(out->why), "no render node: surfaceless EGL");
+        return true;
+    }
+    struct vgd_gl_trial t;
+    vgd_gl_try(VGD_GL_SURFACELESS, NULL, -1, &t);
+    if (!t.ok) {
+        vgd_log(VGD_LOG_INFO, "render", "surfaceless EGL is not usable: %s", t.reason);
+        return false;
+    }
+    /* Mesa would try every node again in our process before it falls back. */
+    out->force_software = t.is_software;
+    (void)snprintf(out->why, sizeof(out->why), "%s%.120s%ssurfaceless EGL (%.80s)",
+                   tried[0] != '\0' ? "no usable render node (" : "", tried,
+                   tried[0] != '\0' ? "): " : "", t.gl_renderer);
+    return true;
+}
+
+static bool choose_device(struct vgd_gl_choice *out)
+{
+    uint32_t n = vgd_egl_device_count();
+    int software_idx = -1;
+    for (uint32_t i = 0; i < n; i++) {
+        struct vgd_gl_trial t;
+        vgd_gl_try(VGD_GL_DEVICE, NULL, (int)i, &t);
+        if (t.ok && !t.is_software) {
+            out->device_idx = (int)i;
+            break;
+        }
+        if (t.ok && software_idx < 0) {
+            software_idx = (int)i;
+        }
+    }
+    if (out->device_idx < 0) {
+        out->device_idx = software_idx;
+    }
+    if (out->device_idx < 0) {
+        return false;
+    }
+    out->platform = VGD_GL_DEVICE;
+    (void)snprintf(out->why, sizeof(out->why), "EGL device %d", out->device_idx);
+    return true;
+}
+
+enum vgd_status vgd_gl_choose(const char *render_node, enum vgd_gl_platform wanted,
+                              struct vgd_gl_choice *out, char *why, size_t why_bytes)
+{
+    struct vgd_gl_choice c = {.device_idx = -1};
+    char tried[160] = "";
+    if (render_node != NULL && render_node[0] != '\0') {
+        if (wanted != VGD_GL_AUTO && wanted != VGD_GL_GBM) {
+            (void)snprintf(why, why_bytes, "a render node is used by platform gbm, not by %s",
+                           vgd_gl_platform_name(wanted));
+            return VGD_HOST_FAILED;
+        }
+        c.platform = VGD_GL_GBM;
+        if (snprintf(c.render_node, sizeof(c.render_node), "%s", render_node) >=
+            (int)sizeof(c.render_node)) {
+            (void)snprintf(why, why_bytes, "the render node's path is too long");
+            return VGD_HOST_FAILED;
+        }
+        if (access(render_node, R_OK | W_OK) != 0) {
+            (void)snprintf(why, why_bytes, "cannot use render node %s: %s", render_node,
+                           errno == EACCES ? "permission denied (is the user in group render?)"
+                                           : strerror(errno));
+            return VGD_HOST_FAILED;
+        }
+        (void)snprintf(c.why, sizeof(c.why), "render node was named");
+        *out = c;
+        return VGD_OK;
+    }
+    if ((wanted == VGD_GL_AUTO || wanted == VGD_GL_GBM) && choose_node(&c, tried, sizeof(tried))) {
+        *out = c;
+        return VGD_OK;
+    }
+    if ((wanted == VGD_GL_AUTO || wanted == VGD_GL_SURFACELESS) && choose_surfaceless(&c, tried)) {
+        *out = c;
+        return VGD_OK;
+    }
+    if ((wanted == VGD_GL_AUTO || wanted == VGD_GL_DEVICE) && choose_device(&c)) {
+        *out = c;
+        return VGD_OK;
+    }
+    (void)snprintf(why, why_bytes,
+                   "no usable OpenGL by platform %s%s%s (install libgl1-mesa-dri and libegl1 for "
+                   "software GL)",
+                   vgd_gl_platform_name(wanted), tried[0] != '\0' ? ": " : "", tried);
+    return VGD_HOST_FAILED;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#include "soft.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "idmap.h"
+#include "pixels.h"
+
+struct soft_resource {
+    struct vgd_pixels pixels;
+    const struct iovec *iov; /* borrowed from the device; NULL: no backing */
+    uint32_t n_iov;
+};
+
+struct soft {
+    struct vgd_render base;
+    struct vgd_idmap resources; /* struct soft_resource, owned */
+};
+
+static struct soft *soft_of(struct vgd_render *r)
+{
+    return (struct soft *)r; /* base is the first member */
+}
+
+static void soft_info(const struct vgd_render *r, struct vgd_render_info *out)
+{
+    (void)r;
+    *out =
+        (struct vgd_render_info){.name = "pixman", .gpu_name = "software 2D", .is_software = true};
+}
+
+static enum vgd_status soft_capset_fill(struct vgd_render *r, uint32_t id, uint32_t version,
+                                        void *out, size_t size_bytes)
+{
+    (void)r;
+    (void)id;
+    (void)version;
+    (void)out;
+    (void)size_bytes;
+    return VGD_UNSUPPORTED;
+}
+
+static enum vgd_status soft_context_create(struct vgd_render *r, uint32_t ctx_id,
+                                           uint32_t capset_id, const char *name, size_t name_len)
+{
+    (void)r;
+    (void)ctx_id;
+    (void)capset_id;
+    (void)name;
+    (void)name_len;
+    return VGD_UNSUPPORTED;
+}
+
+static void soft_context_destroy(struct vgd_render *r, uint32_t ctx_id)
+{
+    (void)r;
+    (void)ctx_id;
+}
+
+static enum vgd_status soft_context_attach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id)
+{
+    (void)r;
+    (void)ctx_id;
+    (void)res_id;
+    return VGD_UNSUPPORTED;
+}
+
+static void soft_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id)
+{
+    (void)r;
+    (void)ctx_id;
+    (void)res_id;
+}
+
+static enum vgd_status soft_resource_create_2d(struct vgd_render *r, uint32_t res_id,
+                                               uint32_t format, uint32_t w_px, uint32_t h_px)
+{
+    struct soft *soft = soft_of(r);
+    struct soft_resource *res = calloc(1, sizeof(*res));
+    if (res == NULL) {
+        return VGD_NO_MEMORY;
+    }
+    enum vgd_status st = vgd_pixels_init(&res->pixels, format, w_px, h_px);
+    if (st == VGD_OK) {
+        st = vgd_idmap_add(&soft->resources, res_id, res);
+    }
+    if (st != VGD_OK) {
+        vgd_pixels_finish(&res->pixels);
+        free(res);
+    }
+    return st;
+}
+
+static enum vgd_status soft_resource_create_3d(struct vgd_render *r,
+                                               const struct vgd_cmd_resource_create_3d *cmd)
+{
+    (void)r;
+    (void)cmd;
+    return VGD_UNSUPPORTED;
+}
+
+static void soft_resource_unref(struct vgd_render *r, uint32_t res_id)
+{
+    struct soft_resource *res = vgd_idmap_remove(&soft_of(r)->resources, res_id);
+    if (res != NULL) {
+        vgd_pixels_finish(&res->pixels);
+        free(res);
+    }
+}
+
+static enum vgd_status soft_resource_attach(struct vgd_render *r, uint32_t res_id,
+                                            const struct iovec *iov, uint32_t n_iov)
+{
+    struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
+    if (res == NULL) {
+        return VGD_NO_RESOURCE;
+    }
+    res->iov = iov;
+    res->n_iov = n_iov;
+    return VGD_OK;
+}
+
+static void soft_resource_detach(struct vgd_render *r, uint32_t res_id)
+{
+    struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
+    if (res != NULL) {
+        res->iov = NULL;
+        res->n_iov = 0;
+    }
+}
+
+static enum vgd_status soft_transfer_to_host_2d(struct vgd_render *r, uint32_t res_id,
+                                                struct vgd_rect rect, uint64_t offset_bytes)
+{
+    struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
+    if (res == NULL) {
+        return VGD_NO_RESOURCE;
+    }
+    return vgd_pixels_load(&res->pixels, res->iov, res->n_iov, rect, offset_bytes);
+}
+
+static enum vgd_status soft_transfer_3d(struct vgd_render *r, uint32_t ctx_id,
+                                        const struct vgd_cmd_transfer_host_3d *cmd)
+{
+    (void)r;
+    (void)ctx_id;
+    (void)cmd;
+    return VGD_UNSUPPORTED;
+}
+
+static enum vgd_status soft_submit(struct vgd_render *r, uint32_t ctx_id, void *commands,
+                                   size_t size_bytes)
+{
+    (void)r;
+    (void)ctx_id;
+    (void)commands;
+    (void)size_bytes;
+    return VGD_UNSUPPORTED;
+}
+
+/* Every operation is finished when it returns. */
+static enum vgd_status soft_fence(struct vgd_render *r, uint32_t ctx_id, uint8_t ring_idx,
+                                  uint64_t seq, bool *out_done)
+{
+    (void)r;
+    (void)ctx_id;
+    (void)ring_idx;
+    (void)seq;
+    *out_done = true;
+    return VGD_OK;
+}
+
+static enum vgd_status soft_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
+                                        void *out, size_t stride_bytes)
+{
+    const struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
+    if (res == NULL) {
+        return VGD_NO_RESOURCE;
+    }
+    return vgd_pixels_read(&res->pixels, rect, out, stride_bytes);
+}
+
+static enum vgd_status soft_export_scanout(struct vgd_render *r, uint32_t res_id,
+                                           struct vgd_dmabuf *out)
+{
+    (void)r;
+    (void)res_id;
+    (void)out;
+    return VGD_UNSUPPORTED;
+}
+
+static void soft_reset(struct vgd_render *r)
+{
+    struct soft *soft = soft_of(r);
+    uint32_t cursor = 0;
+    struct soft_resource *res;
+    while ((res = vgd_idmap_next(&soft->resources, &cursor, NULL)) != NULL) {
+        vgd_pixels_finish(&res->pixels);
+        free(res);
+    }
+    vgd_idmap_finish(&soft->resources);
+    soft->resources = (struct vgd_idmap){0};
+}
+
+static void soft_destroy(struct vgd_render *r)
+{
+    if (r != NULL) {
+        soft_reset(r);
+        free(r);
+    }
+}
+
+static const struct vgd_render_ops soft_ops = {
+    .info = soft_info,
+    .capset_fill = soft_capset_fill,
+    .context_create = soft_context_create,
+    .context_destroy = soft_context_destroy,
+    .context_attach = soft_context_attach,
+    .context_detach = soft_context_detach,
+    .resource_create_2d = soft_resource_create_2d,
+    .resource_create_3d = soft_resource_create_3d,
+    .resource_unref = soft_resource_unref,
+    .resource_attach = soft_resource_attach,
+    .resource_detach = soft_resource_detach,
+    .transfer_to_host_2d = soft_transfer_to_host_2d,
+    .transfer_to_host_3d = soft_transfer_3d,
+    .transfer_from_host_3d = soft_transfer_3d,
+    .submit = soft_submit,
+    .fence = soft_fence,
+    .read_pixels = soft_read_pixels,
+    .export_scanout = soft_export_scanout,
+    .batch_end = NULL,
+    .reset = soft_reset,
+    .destroy = soft_destroy,
+};
+
+struct vgd_render *vgd_soft_create(const struct vgd_render_callbacks *callbacks)
+{
+    (void)callbacks;
+    struct soft *soft = calloc(1, sizeof(*soft));
+    if (soft == NULL) {
+        return NULL;
+    }
+    soft->base.ops = &soft_ops;
+    return &soft->base;
+}
