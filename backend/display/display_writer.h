@@ -11,13 +11,18 @@
 #include "link.h"
 #include "loop.h"
 
+/* Pixels go in messages of about this size: whole rows, at least one. */
+#define VGD_DISPLAY_BAND_BYTES (128u << 10)
+
 struct vgd_display_writer;
 
 struct vgd_display_writer_config {
     struct vgd_loop *loop;
     const uint8_t *frames; /* read-only mapping of VGD_FRAMES_BYTES */
     uint32_t n_scanouts;
-    /** A message for the worker: DISPLAY_STATE, FRAME_DONE, DMABUF_DONE, INFO_REPLY, EDID_REPLY. */
+    bool pixels_only; /* tell the worker that the channel takes no dma-bufs */
+    /** A message for the worker: DISPLAY_STATE, FRAME_DONE, DMABUF_DONE, INFO_REPLY, EDID_REPLY.
+     *  It must not call the writer. */
     void (*to_worker)(void *user, enum vgd_link_type type, const void *payload, size_t n_bytes);
     void *user;
 };

@@ -14,6 +14,9 @@
 #include "loop.h"
 #include "render.h"
 
+/* Damage after a quiet time goes at once; then pictures as pixels follow at this pace. */
+#define VGD_FRAME_INTERVAL_NS 16600000ull
+
 struct vgd_presenter_config {
     struct vgd_loop *loop; /* borrowed, as all below */
     struct vgd_render *render;

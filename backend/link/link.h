@@ -59,6 +59,7 @@ enum vgd_link_type {
     VGD_LINK_GET_INFO,       /* struct vgd_link_question */
     VGD_LINK_GET_EDID,       /* struct vgd_link_question */
     VGD_LINK_STARTED, /* struct vgd_link_u64: queue index; its recorded chains are answered */
+    VGD_LINK_SNAPSHOT_REPLY, /* struct vgd_link_snapshot_reply; 1 fd if its status is VGD_OK */
 };
 
 struct vgd_link_hdr {
@@ -121,7 +122,7 @@ struct vgd_link_display_state {
     uint8_t connected; /* there is one */
     uint8_t dmabuf;    /* it takes dma-bufs */
     uint8_t fresh;     /* it is a new one: send scanouts and cursor again */
-    uint8_t pad;
+    uint8_t edid;      /* it answers GET_EDID */
 };
 
 struct vgd_link_info_reply {
