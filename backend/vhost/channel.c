@@ -116,9 +116,10 @@ union control {
     char bytes[CMSG_SPACE(VGD_VU_FDS_MAX * sizeof(int))];
 };
 
-static uint32_t take_fds(struct msghdr *msg, int *fds)
+/* Adds to the message's fds. False if they do not fit: the rest is closed. */
+static bool take_fds(struct msghdr *msg, struct vgd_vu_message *in)
 {
-    uint32_t n = 0;
+    bool fits = (msg->msg_flags & MSG_CTRUNC) == 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
             continue;
@@ -127,14 +128,15 @@ static uint32_t take_fds(struct msghdr *msg, int *fds)
         for (size_t i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-            if (n < VGD_VU_FDS_MAX) {
-                fds[n++] = fd;
+            if (in->n_fds < VGD_VU_FDS_MAX) {
+                in->fds[in->n_fds++] = fd;
             } else {
                 (void)close(fd);
+                fits = false;
             }
         }
     }
-    return n;
+    return fits;
 }
 
 /* VGD_OK when @n_bytes arrived, VGD_AGAIN while they have not. */
@@ -145,10 +147,10 @@ static enum vgd_status receive(struct vgd_channel *ch, uint8_t *data, uint32_t h
         struct iovec iov = {.iov_base = data + have_bytes, .iov_len = n_bytes - have_bytes};
         union control control;
         struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-        /* Fds come with a message's first byte. Without a control buffer the kernel closes any
-         * that come elsewhere. */
-        bool first = ch->got_bytes == 0;
-        if (first) {
+        /* Fds come with the header. Without a control buffer the kernel closes those that do
+         * not. */
+        bool header = ch->got_bytes < HDR_BYTES;
+        if (header) {
             msg.msg_control = control.bytes;
             msg.msg_controllen = sizeof(control.bytes);
         }
@@ -162,11 +164,8 @@ static enum vgd_status receive(struct vgd_channel *ch, uint8_t *data, uint32_t h
         if (n <= 0) {
             return VGD_CLOSED;
         }
-        if (first) {
-            ch->in.n_fds = take_fds(&msg, ch->in.fds);
-            if ((msg.msg_flags & MSG_CTRUNC) != 0) {
-                return VGD_RANGE;
-            }
+        if (header && !take_fds(&msg, &ch->in)) {
+            return VGD_RANGE;
         }
         have_bytes += (uint32_t)n;
         ch->got_bytes += (uint32_t)n;

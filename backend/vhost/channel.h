@@ -44,7 +44,7 @@ int vgd_channel_fd(const struct vgd_channel *ch);
  * Read one message. VGD_OK: *out is whole and owned by the caller (finish it). VGD_AGAIN: not whole
  * yet. VGD_CLOSED: end of file or error. VGD_RANGE: oversized, wrong version, or more fds than
  * VGD_VU_FDS_MAX: close this channel; every later call fails. Never reads beyond one message: fds
- * stay with theirs. Fds count with a message's first byte only; others are closed.
+ * stay with theirs. Fds count with the header only; others are closed.
  * Read until VGD_AGAIN, or watch level-triggered: only some of *out is written, hdr.size_bytes of
  * the payload.
  */
