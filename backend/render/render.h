@@ -44,13 +44,13 @@ struct vgd_dmabuf {
     uint32_t w_px, h_px, stride_bytes, offset_bytes;
     uint32_t fourcc;   /* DRM_FORMAT_* */
     uint64_t modifier; /* DRM_FORMAT_MOD_INVALID when unknown */
-    bool y0_top;       /* the first row in memory is the top of the picture */
+    bool y0_top;       /* the resource's Y_0_TOP flag, as the display channel passes it on */
 };
 
 /* The renderer tells its owner. Set at creation, before any operation. */
 struct vgd_render_callbacks {
-    /** Every fence up to and including @seq on (ctx_id, ring_idx) has signalled. Never called
-     *  from inside an operation. */
+    /** Every fence up to and including @seq on (ctx_id, ring_idx) has signalled. Comes from the loop
+     *  or from batch_end, never from inside another operation; it may call operations. */
     void (*fence_done)(void *user, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq);
     /** A context stopped working (renderer error, process gone). Its submits fail from now on. */
     void (*context_lost)(void *user, uint32_t ctx_id);
@@ -76,7 +76,9 @@ struct vgd_render_ops {
     enum vgd_status (*context_attach)(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id);
     void (*context_detach)(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id);
 
-    /** New resources read as zeros. */
+    /** New 2D resources read as zeros. What a new 3D resource holds is the host GL's affair, but
+     *  never another guest's: a worker serves one. VGD_RANGE, VGD_NO_MEMORY, VGD_UNSUPPORTED,
+     *  VGD_HOST_FAILED. */
     enum vgd_status (*resource_create_2d)(struct vgd_render *r, uint32_t res_id, uint32_t format,
                                           uint32_t w_px, uint32_t h_px);
     enum vgd_status (*resource_create_3d)(struct vgd_render *r,
