@@ -180,7 +180,8 @@ def _is_listening(path):
     """Without connecting, which a one-connection server would take for its client."""
     try:
         with open("/proc/net/unix") as f:
-            return any(line.rstrip("\n").endswith(" " + path) for line in f)
+            # Num RefCount Protocol Flags Type St Inode Path; the flag says that listen() was called, not only bind()
+            return any(line.rstrip("\n").endswith(" " + path) and line.split()[3] == "00010000" for line in f)
     except OSError:
         return os.path.exists(path)
 

@@ -1,0 +1,212 @@
+"""Pauses, reboots, several guests, and the death of every process in turn."""
+import os
+import signal
+import threading
+import time
+
+from support import (Failure, check, check_all_end, check_monitor, check_no_stuck_tasks, check_progress,
+                     check_rendering, check_screen, frames, guest, limit, long, start_drawing, vgd_vm)
+
+
+def test_pause_and_resume_while_rendering():
+    with guest() as (machine, _):
+        drawing = start_drawing(machine, 25)
+        for _ in range(5):
+            machine.pause()
+            time.sleep(0.3)
+            before = frames(drawing)
+            time.sleep(0.7)
+            check(frames(drawing) == before, "frames arrive from a paused guest")
+            check_monitor(machine)
+            machine.resume()
+            check_progress(drawing)
+        result = drawing.wait(60)
+        check(result.status == 0, "drawing across pauses: %r" % result)
+        check_screen(machine)
+        check_no_stuck_tasks(machine)
+
+
+@limit(240)
+def test_ten_reboots_leave_nothing():
+    with guest() as (machine, backend):
+        fds, memory, worker_fds, worker_memory = [], [], [], []
+        for i in range(10):
+            # Turn about: the reset button, and a reboot from inside, in the middle of drawing.
+            drawing = start_drawing(machine, 60)
+            machine.reset() if i % 2 else machine.reboot()
+            check(drawing.wait(5).status is None, "the command survived a reboot")
+            check_rendering(machine)
+            worker = backend.worker()
+            fds.append(vgd_vm.fd_count(backend.pid))
+            memory.append(vgd_vm.private_dirty_kib(backend.pid))
+            worker_fds.append(vgd_vm.fd_count(worker))
+            worker_memory.append(vgd_vm.private_dirty_kib(worker))
+        check_screen(machine)
+        print("       supervisor: fds %s, KiB %s; worker: fds %s, KiB %s" % (fds, memory, worker_fds, worker_memory))
+        check(fds[1] == fds[9], "the supervisor's fds, reboot by reboot: %s" % fds)
+        check(worker_fds[1] == worker_fds[9], "the worker's fds, reboot by reboot: %s" % worker_fds)
+        check(memory[9] - memory[1] <= 2048, "the supervisor's KiB, reboot by reboot: %s" % memory)
+        check(backend.process.alive(), "the supervisor ended")
+
+
+@limit(180)
+def test_two_guests_at_once():
+    failures = []
+
+    def one(frontend):
+        try:
+            with guest(frontend, memory="1G") as (machine, _):
+                drawing = start_drawing(machine, 10)
+                result = drawing.wait(60)
+                check(result.status == 0, "drawing beside another guest: %r" % result)
+                check_screen(machine)
+                check_no_stuck_tasks(machine)
+        except BaseException as e:
+            failures.append("%s: %s" % (frontend, e))
+    threads = [threading.Thread(target=one, args=(frontend,)) for frontend in ("gpu", "vga")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    check(not failures, "\n".join(failures))
+
+
+def kill_worker(backend):
+    """SIGKILL to the worker; seconds until there is another."""
+    old = backend.worker()
+    begin = time.monotonic()
+    os.kill(old, signal.SIGKILL)
+    vgd_vm.wait_for(lambda: [p for p in backend.children("vgd-worker") if p != old], 5, "another worker", 0.005)
+    return time.monotonic() - begin
+
+
+def check_device_is_back(machine, backend):
+    """New GL programs draw right again, at once, and nothing of the guest hangs."""
+    end = time.monotonic() + 20
+    while True:
+        seen = machine.renderer()
+        if seen["renderer"].startswith("virgl") and seen["status"] == 0:
+            break
+        check(time.monotonic() < end, "after the worker's death: %s" % seen)
+        time.sleep(0.5)
+    check(backend.process.alive(), "the supervisor ended")
+    check_monitor(machine)
+
+
+def test_worker_killed_while_rendering():
+    with guest() as (machine, backend):
+        drawing = start_drawing(machine, 20)
+        seconds = kill_worker(backend)
+        check(seconds < 1, "another worker after %.2f s" % seconds)
+        check_monitor(machine)
+        # Its context is lost: what it draws from here on is wrong, but it must come to its end.
+        result = drawing.wait(40)
+        check(not result.timed_out, "the program hangs after the worker's death: %s" % machine.stuck_tasks())
+        check_no_stuck_tasks(machine)
+        check_device_is_back(machine, backend)
+        check_screen(machine)
+        check(machine.glmark2(["build"], seconds=1)["build"] > 5, "glmark2 is slow after the worker's death")
+
+
+def test_worker_killed_console_returns():
+    """2D resources and the scanout come back with their pixels: the text console looks as before."""
+    with guest() as (machine, backend):
+        machine.run("echo 0 > /sys/class/graphics/fbcon/cursor_blink; printf 'one two three\\n\\n' > /dev/tty0", check=True)
+        time.sleep(1)
+        before, after = machine.folder / "before.png", machine.folder / "after.png"
+        machine.screendump(before)
+        check(before.stat().st_size > 1500, "the console is empty")
+        kill_worker(backend)
+        vgd_vm.wait_for(lambda: machine.screendump(after).read_bytes() == before.read_bytes(), 3, "the same console", 0.2)
+        # Not only kept by QEMU: what is written now arrives too.
+        machine.run("printf 'four five six\\n' > /dev/tty0", check=True)
+        vgd_vm.wait_for(lambda: machine.screendump(after).read_bytes() != before.read_bytes(), 5, "new text", 0.2)
+        check_device_is_back(machine, backend)
+
+
+def test_worker_killed_on_the_generic_device():
+    with guest("generic") as (machine, backend):
+        drawing = start_drawing(machine, 10, offscreen=True)
+        kill_worker(backend)
+        check(not drawing.wait(40).timed_out, "the program hangs after the worker's death")
+        check_no_stuck_tasks(machine)
+        check_device_is_back(machine, backend)
+
+
+def test_worker_killed_then_pause_and_reboot():
+    """A new worker obeys the rest of the session: stop, continue, reset."""
+    with guest() as (machine, backend):
+        start_drawing(machine, 30)
+        kill_worker(backend)
+        machine.pause()
+        check_monitor(machine)
+        machine.resume()
+        machine.reset()
+        check_rendering(machine)
+        check_screen(machine)
+
+
+@limit(200)
+def test_crash_loop_ends_in_2d():
+    """A worker that dies again and again is held back, then comes back without 3D; the guest's screen works."""
+    with guest() as (machine, backend):
+        for _ in range(40):
+            if not backend.process.alive():
+                break
+            for pid in backend.children("vgd-worker"):
+                os.kill(pid, signal.SIGKILL)
+            check_monitor(machine)
+            time.sleep(0.5)
+        check(backend.process.alive(), "the supervisor ended")
+        backend.worker(timeout_s=30)
+        machine.reset(timeout_s=150)
+        check_monitor(machine)
+        check_screen(machine, renderer="llvmpipe")
+
+
+def test_quit_ends_everything():
+    with guest() as (machine, backend):
+        start_drawing(machine, 30)
+        family = backend.process.family()
+        check(len(family) >= 2, "no worker: %s" % family)
+        machine.quit()
+        check_all_end(family)
+
+
+def test_killed_qemu_ends_everything():
+    with guest() as (machine, backend):
+        start_drawing(machine, 30)
+        family = backend.process.family()
+        os.kill(machine.process.pid, signal.SIGKILL)
+        check_all_end(family)
+
+
+def test_sigterm_ends_everything():
+    with guest() as (machine, backend):
+        start_drawing(machine, 30)
+        family = backend.process.family()
+        os.kill(backend.pid, signal.SIGTERM)
+        check_all_end(family, 3)
+
+
+@long
+@limit(3600)
+def test_hundred_deaths():
+    """100 SIGKILLs while the guest renders, each more than 10 s after the last: no fd more, at most 2 MiB more."""
+    with guest() as (machine, backend):
+        fds, memory, seconds = [], [], []
+        for i in range(100):
+            drawing = start_drawing(machine, 8)
+            seconds.append(kill_worker(backend))
+            check_monitor(machine)
+            check(not drawing.wait(40).timed_out, "death %d: the program hangs" % i)
+            check_device_is_back(machine, backend)
+            time.sleep(3)
+            fds.append(vgd_vm.fd_count(backend.pid))
+            memory.append(vgd_vm.private_dirty_kib(backend.pid))
+        check_no_stuck_tasks(machine)
+        seconds.sort()
+        print("       another worker after %.3f s (median), %.3f s (longest); fds %s; KiB %d to %d" % (
+            seconds[50], seconds[99], sorted(set(fds)), memory[1], memory[99]))
+        check(fds[1] == fds[99], "the supervisor's fds: %s" % fds)
+        check(memory[99] - memory[1] <= 2048, "the supervisor's KiB: %s" % memory)
