@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A client reads a line, is answered, and reads the next: reading -> (waiting for a screenshot ->)
+ * writing -> reading. In each state one deadline runs; when it passes, the client is dropped (a
+ * screenshot that takes too long is an error reply instead). A client that has to go after its
+ * reply is `leaving`.
+ */
+#include "control.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "fd.h"
+#include "log.h"
+
+#define JSON_DEPTH_MAX 8
+#define ACCEPT_PAUSE_MS 1000u /* when the kernel has no descriptor for us */
+#define SCANOUT_IDX_MAX 15
+#define PIXEL_BYTES 4u
+#define NS_PER_MS 1000000ull
+
+struct client {
+    struct vgd_control *owner;
+    int fd; /* -1: a free place */
+    struct vgd_watch *watch;
+    uint64_t due_ns;
+
+    char line[VGD_CONTROL_LINE_BYTES_MAX];
+    size_t line_bytes;
+
+    bool waiting; /* for the screenshot @token */
+    uint64_t token;
+
+    char *reply; /* owned; NULL: reading or waiting */
+    size_t reply_bytes, sent_bytes;
+    int reply_fd; /* goes with the first byte */
+    bool leaving; /* after the reply */
+};
+
+struct vgd_control {
+    struct vgd_loop *loop;
+    struct vgd_control_ops ops;
+    void *user;
+    struct sockaddr_un address;
+    dev_t dev; /* of the socket that we bound */
+    ino_t ino;
+    int fd;
+    struct vgd_watch *watch;
+    struct vgd_timer *timer;
+    uint64_t accept_again_ns; /* 0: accepting */
+    uint64_t last_token;
+    struct client *clients[VGD_CONTROL_CLIENTS_MAX]; /* owned; NULL: a free place */
+};
+
+static void arm(struct vgd_control *c)
+{
+    uint64_t due_ns = c->accept_again_ns != 0 ? c->accept_again_ns : UINT64_MAX;
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        if (c->clients[i] != NULL && c->clients[i]->due_ns < due_ns) {
+            due_ns = c->clients[i]->due_ns;
+        }
+    }
+    if (due_ns == UINT64_MAX) {
+        vgd_timer_stop(c->timer);
+        return;
+    }
+    uint64_t now_ns = vgd_now_ns();
+    vgd_timer_start(c->timer, due_ns > now_ns ? due_ns - now_ns : 0);
+}
+
+static void set_deadline(struct client *client, uint32_t ms)
+{
+    client->due_ns = vgd_now_ns() + ms * NS_PER_MS;
+    arm(client->owner);
+}
+
+static void drop(struct client *client)
+{
+    struct vgd_control *c = client->owner;
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        if (c->clients[i] == client) {
+            c->clients[i] = NULL;
+        }
+    }
+    vgd_watch_remove(&client->watch);
+    vgd_fd_closep(&client->fd);
+    vgd_fd_closep(&client->reply_fd);
+    free(client->reply);
+    free(client);
+    arm(c);
+}
+
+/* --- Replies. --- */
+
+/* VGD_OK: sent whole; VGD_AGAIN; VGD_CLOSED. */
+static enum vgd_status send_reply(struct client *client)
+{
+    while (client->sent_bytes < client->reply_bytes) {
+        struct iovec iov = {.iov_base = client->reply + client->sent_bytes,
+                            .iov_len = client->reply_bytes - client->sent_bytes};
+        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+        union {
+            struct cmsghdr align;
+            char bytes[CMSG_SPACE(sizeof(int))];
+        } control = {0};
+        if (client->reply_fd >= 0) {
+            msg.msg_control = control.bytes;
+            msg.msg_controllen = sizeof(control.bytes);
+            struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+            head->cmsg_level = SOL_SOCKET;
+            head->cmsg_type = SCM_RIGHTS;
+            head->cmsg_len = CMSG_LEN(sizeof(int));
+            memcpy(CMSG_DATA(head), &client->reply_fd, sizeof(int));
+        }
+        ssize_t n = sendmsg(client->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0) {
+            return errno == EAGAIN || errno == EINTR ? VGD_AGAIN : VGD_CLOSED;
+        }
+        vgd_fd_closep(&client->reply_fd);
+        client->sent_bytes += (size_t)n;
+    }
+    return VGD_OK;
+}
+
+/* Make @value (taken over) under @key the reply; what was read before it is answered. */
+static void set_reply(struct client *client, const char *key, struct json_object *value)
+{
+    assert(client->reply == NULL);
+    struct json_object *reply = json_object_new_object();
+    (void)json_object_object_add(reply, "v", json_object_new_int(VGD_CONTROL_VERSION));
+    (void)json_object_object_add(reply, key, value);
+    size_t n_bytes;
+    const char *text = json_object_to_json_string_length(reply, JSON_C_TO_STRING_PLAIN, &n_bytes);
+    if (text != NULL && n_bytes < VGD_CONTROL_REPLY_BYTES_MAX) {
+        client->reply = malloc(n_bytes + 1);
+    }
+    if (client->reply != NULL) {
+        memcpy(client->reply, text, n_bytes);
+        client->reply[n_bytes] = '\n';
+        client->reply_bytes = n_bytes + 1;
+    }
+    client->sent_bytes = 0;
+    (void)json_object_put(reply);
+}
+
+static void set_error(struct client *client, const char *text)
+{
+    set_reply(client, "error", json_object_new_string(text));
+}
+
+/* --- Requests. --- */
+
+static void do_status(struct client *client)
+{
+    struct json_object *out = json_object_new_object();
+    client->owner->ops.status(client->owner->user, out);
+    set_reply(client, "status", out);
+    if (client->reply == NULL) {
+        set_error(client, "the status is too long");
+    }
+}
+
+static void do_screenshot(struct client *client, struct json_object *request)
+{
+    struct vgd_control *c = client->owner;
+    struct json_object *scanout = NULL;
+    if (!json_object_object_get_ex(request, "scanout", &scanout) ||
+        !json_object_is_type(scanout, json_type_int) || json_object_get_int64(scanout) < 0 ||
+        json_object_get_int64(scanout) > SCANOUT_IDX_MAX) {
+        set_error(client, "\"scanout\" has to be a number from 0 to 15");
+        return;
+    }
+    client->waiting = true;
+    client->token = ++c->last_token;
+    set_deadline(client, VGD_CONTROL_SCREENSHOT_MS);
+    /* The reply may come from inside, and may be all that this client wanted: look at nothing of
+     * the client unless it says no. */
+    enum vgd_status st =
+        c->ops.screenshot(c->user, (uint32_t)json_object_get_int64(scanout), client->token);
+    if (st != VGD_OK) {
+        client->waiting = false;
+        set_error(client, vgd_status_text(st));
+    }
+}
+
+static void do_request(struct client *client, struct json_object *request)
+{
+    struct json_object *version = NULL, *cmd = NULL;
+    if (!json_object_is_type(request, json_type_object)) {
+        set_error(client, "a request is a JSON object");
+        return;
+    }
+    if (!json_object_object_get_ex(request, "v", &version) ||
+        !json_object_is_type(version, json_type_int) ||
+        json_object_get_int64(version) != VGD_CONTROL_VERSION) {
+        set_error(client, "\"v\" has to be 1");
+        return;
+    }
+    const char *word = "";
+    if (json_object_object_get_ex(request, "cmd", &cmd) &&
+        json_object_is_type(cmd, json_type_string)) {
+        word = json_object_get_string(cmd);
+    }
+    if (strcmp(word, "status") == 0) {
+        do_status(client);
+    } else if (strcmp(word, "screenshot") == 0) {
+        do_screenshot(client, request);
+    } else {
+        set_error(client, "\"cmd\" has to be \"status\" or \"screenshot\"");
+    }
+}
+
+static void do_line(struct client *client, const char *text, size_t n_bytes)
+{
+    struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
+    if (tokener == NULL) {
+        set_error(client, "out of memory");
+        return;
+    }
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    /* The newline goes in too: only with it is a bare number known to have ended. */
+    struct json_object *request = json_tokener_parse_ex(tokener, text, (int)n_bytes);
+    if (json_tokener_get_error(tokener) != json_tokener_success) {
+        set_error(client, "not JSON");
+    } else {
+        do_request(client, request);
+    }
+    (void)json_object_put(request);
+    json_tokener_free(tokener);
+}
+
+/* Take the next whole line out of the buffer and act on it. False: there is none. */
+static bool next_line(struct client *client)
+{
+    const char *end = memchr(client->line, '\n', client->line_bytes);
+    if (end == NULL) {
+        if (client->line_bytes < sizeof(client->line)) {
+            return false;
+        }
+        client->line_bytes = 0;
+        client->leaving = true; /* where the next request starts is unknown */
+        set_error(client, "the request is too long");
+        return true;
+    }
+    size_t n_bytes = (size_t)(end - client->line) + 1;
+    char line[VGD_CONTROL_LINE_BYTES_MAX];
+    memcpy(line, client->line, n_bytes);
+    client->line_bytes -= n_bytes;
+    memmove(client->line, client->line + n_bytes, client->line_bytes);
+    do_line(client, line, n_bytes);
+    return true;
+}
+
+/* Do what can be done without waiting. May drop @client: the last thing done with it. */
+static void advance(struct client *client)
+{
+    for (;;) {
+        if (client->waiting) {
+            vgd_watch_set(client->watch, 0); /* a hang-up still comes */
+            return;
+        }
+        if (client->reply != NULL) {
+            enum vgd_status st = send_reply(client);
+            if (st == VGD_AGAIN) {
+                vgd_watch_set(client->watch, EPOLLOUT);
+                return;
+            }
+            if (st != VGD_OK || client->leaving) {
+                drop(client);
+                return;
+            }
+            free(client->reply);
+            client->reply = NULL;
+            set_deadline(client, VGD_CONTROL_IDLE_MS);
+        } else if (next_line(client)) {
+            if (!client->waiting && client->reply == NULL) {
+                drop(client); /* no memory for a reply */
+                return;
+            }
+            if (client->reply != NULL) {
+                set_deadline(client, VGD_CONTROL_SLOW_MS);
+            }
+        } else {
+            vgd_watch_set(client->watch, EPOLLIN);
+            return;
+        }
+    }
+}
+
+static void client_event(void *user, uint32_t events)
+{
+    struct client *client = user;
+    if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && (events & EPOLLIN) == 0)) {
+        drop(client);
+        return;
+    }
+    if ((events & EPOLLIN) != 0 && !client->waiting && client->reply == NULL) {
+        ssize_t n = recv(client->fd, client->line + client->line_bytes,
+                         sizeof(client->line) - client->line_bytes, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            drop(client);
+            return;
+        }
+        client->line_bytes += n > 0 ? (size_t)n : 0;
+    }
+    advance(client);
+}
+
+static void deadline(void *user)
+{
+    struct vgd_control *c = user;
+    uint64_t now_ns = vgd_now_ns();
+    if (c->accept_again_ns != 0 && c->accept_again_ns <= now_ns) {
+        c->accept_again_ns = 0;
+        vgd_watch_set(c->watch, EPOLLIN);
+    }
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        struct client *client = c->clients[i];
+        if (client == NULL || client->due_ns > now_ns) {
+            continue;
+        }
+        if (client->waiting) {
+            client->waiting = false;
+            set_error(client, "the screenshot took too long");
+            set_deadline(client, VGD_CONTROL_SLOW_MS);
+            advance(client);
+        } else {
+            drop(client);
+        }
+    }
+    arm(c);
+}
+
+void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vgd_status status,
+                                  uint32_t w_px, uint32_t h_px, int *fd)
+{
+    VGD_AUTO_FD pixels_fd = vgd_fd_take(fd);
+    struct client *client = NULL;
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX && client == NULL; i++) {
+        if (c->clients[i] != NULL && c->clients[i]->waiting && c->clients[i]->token == token) {
+            client = c->clients[i];
+        }
+    }
+    if (client == NULL) {
+        return;
+    }
+    if (status == VGD_OK) {
+        struct stat info;
+        int seals = pixels_fd >= 0 ? fcntl(pixels_fd, F_GET_SEALS) : -1;
+        uint64_t n_bytes = (uint64_t)w_px * h_px; /* two u32: cannot overflow */
+        if (n_bytes == 0 || seals < 0 || (seals & F_SEAL_SHRINK) == 0 ||
+            fstat(pixels_fd, &info) != 0 || n_bytes > (uint64_t)info.st_size / PIXEL_BYTES) {
+            status = VGD_RANGE;
+        }
+    }
+    client->waiting = false;
+    if (status == VGD_OK) {
+        struct json_object *shot = json_object_new_object();
+        (void)json_object_object_add(shot, "w", json_object_new_int64(w_px));
+        (void)json_object_object_add(shot, "h", json_object_new_int64(h_px));
+        (void)json_object_object_add(shot, "stride",
+                                     json_object_new_int64((int64_t)w_px * PIXEL_BYTES));
+        (void)json_object_object_add(shot, "format", json_object_new_string("x8r8g8b8"));
+        set_reply(client, "screenshot", shot);
+        client->reply_fd = vgd_fd_take(&pixels_fd);
+    } else {
+        set_error(client,
+                  status == VGD_NO_SCANOUT ? "the scanout is off" : vgd_status_text(status));
+    }
+    /* Written on the next turn: we may be inside do_screenshot. Without memory for a reply, the
+     * client is dropped then. */
+    set_deadline(client, client->reply != NULL ? VGD_CONTROL_SLOW_MS : 0);
+    vgd_watch_set(client->watch, client->reply != NULL ? EPOLLOUT : 0);
+}
+
+/* --- Listening. --- */
+
+static bool peer_is_allowed(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+           (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void add_client(struct vgd_control *c, int *fd)
+{
+    unsigned place = 0;
+    while (place < VGD_CONTROL_CLIENTS_MAX && c->clients[place] != NULL) {
+        place++;
+    }
+    if (place == VGD_CONTROL_CLIENTS_MAX) {
+        static const char text[] = "{\"v\":1,\"error\":\"too many clients\"}\n";
+        (void)send(*fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        return;
+    }
+    struct client *client = calloc(1, sizeof(*client));
+    if (client == NULL) {
+        return;
+    }
+    *client = (struct client){.owner = c, .fd = -1, .reply_fd = -1};
+    client->watch = vgd_loop_watch(c->loop, *fd, EPOLLIN, client_event, client);
+    if (client->watch == NULL) {
+        free(client);
+        return;
+    }
+    client->fd = vgd_fd_take(fd);
+    c->clients[place] = client;
+    set_deadline(client, VGD_CONTROL_IDLE_MS);
+}
+
+static void can_accept(void *user, uint32_t events)
+{
+    (void)events;
+    struct vgd_control *c = user;
+    VGD_AUTO_FD fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            /* The client stays in the kernel's queue and would wake us for ever. */
+            vgd_watch_set(c->watch, 0);
+            c->accept_again_ns = vgd_now_ns() + ACCEPT_PAUSE_MS * NS_PER_MS;
+            arm(c);
+        }
+        return;
+    }
+    if (!peer_is_allowed(fd)) {
+        vgd_log(VGD_LOG_WARNING, "control", "refused a client of another user");
+        return;
+    }
+    add_client(c, &fd);
+}
+
+/* Does anybody listen at @address? */
+static bool is_live(const struct sockaddr_un *address)
+{
+    VGD_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+                       errno == EAGAIN); /* its queue is full */
+}
+
+static enum vgd_status bind_path(int fd, const struct sockaddr_un *address)
+{
+    const struct sockaddr *to = (const struct sockaddr *)address;
+    (void)fchmod(fd, 0600); /* Linux gives the file the mode of the socket, so there is no moment
+                               in which others could connect */
+    if (bind(fd, to, sizeof(*address)) == 0) {
+        return VGD_OK;
+    }
+    if (errno != EADDRINUSE) {
+        return VGD_HOST_FAILED;
+    }
+    struct stat info;
+    if (lstat(address->sun_path, &info) == 0 && !S_ISSOCK(info.st_mode)) {
+        return VGD_RANGE;
+    }
+    if (is_live(address)) {
+        return VGD_LIMIT;
+    }
+    if (unlink(address->sun_path) != 0 || bind(fd, to, sizeof(*address)) != 0) {
+        return VGD_HOST_FAILED;
+    }
+    return VGD_OK;
+}
+
+static enum vgd_status open_socket(struct vgd_control *c, const char *path)
+{
+    c->address.sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof(c->address.sun_path) || path[0] == '\0') {
+        vgd_log(VGD_LOG_ERROR, "control", "%s: a socket's path has 1 to %zu bytes", path,
+                sizeof(c->address.sun_path) - 1);
+        return VGD_RANGE;
+    }
+    memcpy(c->address.sun_path, path, strlen(path) + 1);
+    VGD_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        vgd_log(VGD_LOG_ERROR, "control", "no socket: %s", strerror(errno));
+        return VGD_HOST_FAILED;
+    }
+    enum vgd_status st = bind_path(fd, &c->address);
+    if (st != VGD_OK) {
+        vgd_log(VGD_LOG_ERROR, "control", "%s: %s", path,
+                st == VGD_LIMIT   ? "another program listens there"
+                : st == VGD_RANGE ? "exists and is not a socket"
+                                  : strerror(errno));
+        return st;
+    }
+    struct stat info;
+    if (lstat(path, &info) != 0 || listen(fd, VGD_CONTROL_CLIENTS_MAX) != 0) {
+        vgd_log(VGD_LOG_ERROR, "control", "%s: %s", path, strerror(errno));
+        (void)unlink(path);
+        return VGD_HOST_FAILED;
+    }
+    c->dev = info.st_dev;
+    c->ino = info.st_ino;
+    c->fd = vgd_fd_take(&fd);
+    return VGD_OK;
+}
+
+enum vgd_status vgd_control_create(const struct vgd_control_config *config,
+                                   struct vgd_control **out)
+{
+    struct vgd_control *c = calloc(1, sizeof(*c));
+    if (c == NULL) {
+        return VGD_NO_MEMORY;
+    }
+    c->loop = config->loop;
+    c->ops = config->ops;
+    c->user = config->user;
+    c->fd = -1;
+    enum vgd_status st = open_socket(c, config->path);
+    if (st == VGD_OK) {
+        c->watch = vgd_loop_watch(c->loop, c->fd, EPOLLIN, can_accept, c);
+        c->timer = vgd_timer_create(c->loop, deadline, c);
+        st = c->watch != NULL && c->timer != NULL ? VGD_OK : VGD_NO_MEMORY;
+    }
+    if (st != VGD_OK) {
+        vgd_control_destroy(c);
+        return st;
+    }
+    *out = c;
+    return VGD_OK;
+}
+
+void vgd_control_destroy(struct vgd_control *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        if (c->clients[i] != NULL) {
+            drop(c->clients[i]);
+        }
+    }
+    vgd_watch_remove(&c->watch);
+    vgd_timer_destroy(&c->timer);
+    struct stat info;
+    if (c->fd >= 0 && lstat(c->address.sun_path, &info) == 0 && info.st_dev == c->dev &&
+        info.st_ino == c->ino) {
+        (void)unlink(c->address.sun_path);
+    }
+    vgd_fd_closep(&c->fd);
+    free(c);
+}
