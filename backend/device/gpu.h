@@ -41,9 +41,11 @@ struct vgd_gpu_request {
     /* The device's own, from execute to completion. */
     struct {
         struct vgd_gpu *gpu;
-        struct vgd_gpu_request *prev, *next;
+        struct vgd_gpu_request *prev, *next; /* in the list of what it waits for */
+        struct vgd_gpu_waiters *list;
         struct vgd_ctrl_hdr hdr;
-        uint64_t fence_seq;
+        uint64_t fence_seq; /* the renderer's fence that it waits for */
+        uint32_t resp_type; /* the answer, once that fence has signalled */
     } priv;
 };
 
@@ -64,6 +66,7 @@ struct vgd_gpu_limits {
     uint32_t resources_max;
     uint32_t contexts_max;
     uint32_t fences_max;          /* commands waiting for a fence */
+    uint32_t attachments_max;     /* resources in contexts, all contexts together */
     uint64_t backing_entries_max; /* over all resources */
     uint64_t resource_bytes_max;  /* host bytes of all resources, by their declared size */
     uint32_t submit_bytes_max;    /* one SUBMIT_3D */
@@ -84,10 +87,14 @@ struct vgd_gpu_config {
     struct vgd_gpu_counters *counters; /* borrowed; may live in shared memory */
     uint32_t n_scanouts;               /* 1..VGD_MAX_SCANOUTS: ids that SET_SCANOUT accepts */
     struct vgd_gpu_limits limits;
-    /** The response of @req, @n_bytes at most its capacity. The request is the caller's again. */
+    /** The response of @req, @n_bytes at most its capacity. The request is the caller's again.
+     *  Must not call the device. */
     void (*complete)(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes);
     void *user;
 };
+
+/** Size of the journal area for a device with these limits. */
+size_t vgd_gpu_journal_area_bytes(const struct vgd_gpu_limits *limits);
 
 /** NULL when out of memory. Installs itself as the target of the renderer's callbacks through
  *  vgd_gpu_fence_done and vgd_gpu_context_lost, which the owner of the renderer forwards. */
@@ -96,7 +103,7 @@ void vgd_gpu_destroy(struct vgd_gpu *gpu);
 
 /** The virtio feature bits (0..5) that this device can offer over its renderer. */
 uint64_t vgd_gpu_features(const struct vgd_gpu *gpu);
-/** What the guest acked (any bits). Commands of features not acked get ERR_UNSPEC... errors. */
+/** What the guest acked (any bits). Commands of features not acked get ERR_UNSPEC. */
 void vgd_gpu_set_features(struct vgd_gpu *gpu, uint64_t features);
 uint32_t vgd_gpu_num_capsets(const struct vgd_gpu *gpu);
 
@@ -105,7 +112,10 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 
 /**
  * Answer a command that a dead worker had taken: its effect is unknown, so the response is
- * ERR_UNSPEC with the header's fence, context and ring echoed. Uses complete().
+ * ERR_UNSPEC with the header's fence, context and ring echoed. Commands with which the guest lets
+ * go of something (UNREF, DETACH_BACKING, CTX_DETACH, CTX_DESTROY) are done if they were not, and
+ * get OK: the guest will use the id again whatever we answer. Call after vgd_gpu_restore and
+ * vgd_gpu_set_features, oldest first. Uses complete().
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 

@@ -22,16 +22,31 @@
 
 #include "status.h"
 
+/* A journal shorter than this is left alone. */
+#define VGD_JOURNAL_COMPACT_BYTES (256u << 10)
+
 struct vgd_journal;
 
-/** Bytes of shared memory that a journal whose live state is at most @live_bytes needs. */
+/** Bytes of shared memory that a journal whose live state is at most @live_bytes needs. Most of it
+ *  is never touched: pages in use stay near four times what the live state takes, and at least
+ *  VGD_JOURNAL_COMPACT_BYTES. */
 size_t vgd_journal_area_bytes(size_t live_bytes);
 
 /** Wrap @area (8-byte aligned, @area_bytes, outlives the journal). Contents are kept as found:
- *  zeroes are a valid empty journal. NULL when out of memory or the area is too small. */
+ *  zeroes are a valid empty journal; one whose header lies gives VGD_RANGE from
+ *  vgd_journal_next and has no room until it is cleared. NULL when out of memory or the area is too
+ * small. */
 struct vgd_journal *vgd_journal_open(void *area, size_t area_bytes);
 void vgd_journal_close(struct vgd_journal *journal);
 
+/** Would a record of @n_bytes fit now? */
+bool vgd_journal_has_room(const struct vgd_journal *journal, size_t n_bytes);
+/**
+ * Append one record in place: write all @n_bytes to the returned memory, then call append_end with
+ * the same number. NULL: no room.
+ */
+uint8_t *vgd_journal_append_begin(struct vgd_journal *journal, size_t n_bytes);
+void vgd_journal_append_end(struct vgd_journal *journal, size_t n_bytes);
 /** Append one record. VGD_LIMIT: the half is full, compact and try again. */
 VGD_MUST_CHECK enum vgd_status vgd_journal_append(struct vgd_journal *journal, const void *record,
                                                   size_t n_bytes);
@@ -45,7 +60,7 @@ void vgd_journal_compact_abort(struct vgd_journal *journal);
 void vgd_journal_clear(struct vgd_journal *journal);
 
 /**
- * Walk the active half: *cursor starts at 0. VGD_OK with *out/*out_bytes (borrowed from the area:
+ * Walk the active half: *cursor starts at 0. VGD_OK with *out, *out_bytes (borrowed from the area:
  * copy before believing), VGD_AGAIN at the end, VGD_TRUNCATED or VGD_RANGE for a journal that lies.
  */
 VGD_MUST_CHECK enum vgd_status vgd_journal_next(const struct vgd_journal *journal, size_t *cursor,

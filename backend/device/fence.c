@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Timelines. One for the device, and one for each ring of each context. A fence is a number of our
+ * own that only grows; the renderer says "all up to this one have signalled" for one timeline,
+ * and timelines do not wait for each other.
+ *
+ * Answers of one timeline come in order, errors too: Linux takes the answer of a fence as the end
+ * of every older fence of its timeline, so an error that overtook them would release buffers that
+ * the GPU still uses.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "device.h"
+
+void vgd_list_append(struct vgd_gpu_waiters *list, struct vgd_gpu_request *req)
+{
+    struct vgd_gpu *gpu = req->priv.gpu;
+    req->priv.list = list;
+    req->priv.next = NULL;
+    req->priv.prev = list->last;
+    if (list->last != NULL) {
+        list->last->priv.next = req;
+    } else {
+        list->first = req;
+    }
+    list->last = req;
+    gpu->pending_count++;
+    gpu->waiting_count += list != &gpu->questions;
+}
+
+void vgd_list_remove(struct vgd_gpu_request *req)
+{
+    struct vgd_gpu *gpu = req->priv.gpu;
+    struct vgd_gpu_waiters *list = req->priv.list;
+    if (req->priv.prev != NULL) {
+        req->priv.prev->priv.next = req->priv.next;
+    } else {
+        list->first = req->priv.next;
+    }
+    if (req->priv.next != NULL) {
+        req->priv.next->priv.prev = req->priv.prev;
+    } else {
+        list->last = req->priv.prev;
+    }
+    req->priv.prev = NULL;
+    req->priv.next = NULL;
+    req->priv.list = NULL;
+    gpu->pending_count--;
+    gpu->waiting_count -= list != &gpu->questions;
+}
+
+/* Which renderer timeline a header names. */
+struct ring {
+    uint32_t ctx_id;
+    uint8_t idx;
+};
+
+static struct ring ring_of(const struct vgd_ctrl_hdr *hdr)
+{
+    if ((hdr->flags & VGD_FLAG_INFO_RING_IDX) != 0) {
+        return (struct ring){.ctx_id = hdr->ctx_id, .idx = hdr->ring_idx};
+    }
+    return (struct ring){0};
+}
+
+/* The list of a fenced command's timeline; NULL if its context has gone. */
+static struct vgd_gpu_waiters *timeline_of(struct vgd_gpu *gpu, const struct vgd_ctrl_hdr *hdr)
+{
+    if ((hdr->flags & VGD_FLAG_INFO_RING_IDX) == 0) {
+        return &gpu->device_timeline;
+    }
+    const struct vgd_context *ctx = vgd_context_find(gpu, hdr->ctx_id);
+    return ctx == NULL || ctx->timelines == NULL ? NULL : &ctx->timelines[hdr->ring_idx];
+}
+
+enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    const struct vgd_ctrl_hdr *hdr = &call->hdr;
+    if ((hdr->flags & VGD_FLAG_INFO_RING_IDX) != 0) {
+        if ((gpu->features >> VGD_F_CONTEXT_INIT & 1) == 0) {
+            return VGD_REFUSE(call, VGD_UNSUPPORTED, "ring %u without CONTEXT_INIT", hdr->ring_idx);
+        }
+        if (hdr->ring_idx > VGD_RING_IDX_MAX) {
+            return VGD_REFUSE(call, VGD_RANGE, "ring %u of 0..%u", hdr->ring_idx, VGD_RING_IDX_MAX);
+        }
+    }
+    if ((hdr->flags & VGD_FLAG_FENCE) == 0) {
+        return VGD_OK;
+    }
+    if (gpu->waiting_count >= gpu->config.limits.fences_max) {
+        return VGD_REFUSE(call, VGD_LIMIT, "fences_max %" PRIu32 " are pending",
+                          gpu->config.limits.fences_max);
+    }
+    if ((hdr->flags & VGD_FLAG_INFO_RING_IDX) != 0) {
+        struct vgd_context *ctx = vgd_context_find(gpu, hdr->ctx_id);
+        if (ctx == NULL) {
+            return VGD_REFUSE(call, VGD_NO_CONTEXT, "fence on a ring of unknown ctx=%" PRIu32,
+                              hdr->ctx_id);
+        }
+        if (ctx->timelines == NULL) {
+            ctx->timelines = calloc(VGD_RING_IDX_MAX + 1u, sizeof(*ctx->timelines));
+            if (ctx->timelines == NULL) {
+                return VGD_NO_MEMORY;
+            }
+        }
+    }
+    return VGD_OK;
+}
+
+/* Answer the oldest requests of @list, up to and including fence @seq. */
+static void retire(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list, uint64_t seq)
+{
+    while (list->first != NULL && list->first->priv.fence_seq <= seq) {
+        struct vgd_gpu_request *req = list->first;
+        vgd_list_remove(req);
+        vgd_gpu_reply(gpu, req, req->priv.resp_type, 0);
+    }
+}
+
+void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status)
+{
+    const struct vgd_ctrl_hdr *hdr = &req->priv.hdr;
+    struct vgd_gpu_waiters *list = NULL;
+    if ((hdr->flags & VGD_FLAG_FENCE) != 0) {
+        list = timeline_of(gpu, hdr);
+    }
+    if (list == NULL) {
+        /* No fence, or a ring whose context this very command destroyed: nothing to wait for. */
+        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(status), 0);
+        return;
+    }
+
+    if (status == VGD_OK) {
+        struct ring ring = ring_of(hdr);
+        const struct vgd_context *ctx =
+            ring.ctx_id != 0 ? vgd_context_find(gpu, ring.ctx_id) : NULL;
+        if (ctx != NULL && ctx->lost) {
+            /* It has nothing in the GPU, and what waited on its rings has been answered. */
+            vgd_gpu_reply(gpu, req, VGD_RESP_OK_NODATA, 0);
+            return;
+        }
+        bool done = false;
+        uint64_t seq = gpu->fence_seq + 1;
+        status = gpu->ops->fence(gpu->render, ring.ctx_id, ring.idx, seq, &done);
+        if (status == VGD_OK) {
+            gpu->fence_seq = seq;
+            gpu->counters->fences++;
+            if (done) {
+                retire(gpu, list, seq);
+                vgd_gpu_reply(gpu, req, VGD_RESP_OK_NODATA, 0);
+                return;
+            }
+            req->priv.fence_seq = seq;
+            req->priv.resp_type = VGD_RESP_OK_NODATA;
+            vgd_list_append(list, req);
+            return;
+        }
+        vgd_log_guest(&gpu->log_limit, vgd_cmd_name(hdr->type),
+                      "fence on ctx=%" PRIu32 " ring=%u: %s", ring.ctx_id, ring.idx,
+                      vgd_status_text(status));
+    }
+
+    if (list->last == NULL) {
+        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(status), 0);
+        return;
+    }
+    req->priv.fence_seq = list->last->priv.fence_seq;
+    req->priv.resp_type = vgd_gpu_resp_of(status);
+    vgd_list_append(list, req);
+}
+
+void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq)
+{
+    if (ctx_id == 0) {
+        retire(gpu, &gpu->device_timeline, seq);
+        return;
+    }
+    /* The context may have gone, or be a new one with the same id: then its fences are newer than
+     * @seq, since no number is used twice. */
+    struct vgd_context *ctx = vgd_context_find(gpu, ctx_id);
+    if (ctx != NULL && ctx->timelines != NULL && ring_idx <= VGD_RING_IDX_MAX) {
+        retire(gpu, &ctx->timelines[ring_idx], seq);
+    }
+}
+
+/* Answer all of @list; @type OK_NODATA: each with its own answer. */
+static void list_answer(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list, uint32_t type)
+{
+    while (list->first != NULL) {
+        struct vgd_gpu_request *req = list->first;
+        vgd_list_remove(req);
+        vgd_gpu_reply(gpu, req, type == VGD_RESP_OK_NODATA ? req->priv.resp_type : type, 0);
+    }
+}
+
+void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32_t type)
+{
+    for (uint32_t ring = 0; ctx->timelines != NULL && ring <= VGD_RING_IDX_MAX; ring++) {
+        list_answer(gpu, &ctx->timelines[ring], type);
+    }
+}
+
+void vgd_gpu_fail_pending(struct vgd_gpu *gpu)
+{
+    gpu->config.display->ops->cancel(gpu->config.display);
+    list_answer(gpu, &gpu->questions, VGD_RESP_ERR_UNSPEC);
+    list_answer(gpu, &gpu->device_timeline, VGD_RESP_ERR_UNSPEC);
+    uint32_t cursor = 0;
+    struct vgd_context *ctx;
+    while ((ctx = vgd_idmap_next(&gpu->contexts, &cursor, NULL)) != NULL) {
+        vgd_fence_drop_context(gpu, ctx, VGD_RESP_ERR_UNSPEC);
+    }
+    assert(gpu->pending_count == 0);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+#include "limits.h"
+
+#define NO_FEATURE 0xffu
+
+struct command {
+    uint32_t type;
+    enum vgd_gpu_queue queue;
+    uint8_t feature; /* VGD_F_* that the guest must have acked */
+    bool recorded;   /* changes what a new worker must know: goes into the journal as sent */
+    /* The call's reader stands behind the header. NULL: known, but not offered yet. */
+    enum vgd_status (*run)(struct vgd_gpu_call *call);
+};
+
+static const struct command commands[] = {
+    {VGD_CMD_GET_DISPLAY_INFO, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_get_display_info},
+    {VGD_CMD_RESOURCE_CREATE_2D, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_resource_create_2d},
+    {VGD_CMD_RESOURCE_UNREF, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_resource_unref},
+    {VGD_CMD_SET_SCANOUT, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_set_scanout},
+    {VGD_CMD_RESOURCE_FLUSH, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_resource_flush},
+    {VGD_CMD_TRANSFER_TO_HOST_2D, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_transfer_to_host_2d},
+    {VGD_CMD_RESOURCE_ATTACH_BACKING, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_attach_backing},
+    {VGD_CMD_RESOURCE_DETACH_BACKING, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_detach_backing},
+    /* Checks for VIRGL itself: its error has a body. */
+    {VGD_CMD_GET_CAPSET_INFO, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_get_capset_info},
+    {VGD_CMD_GET_CAPSET, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false, vgd_do_get_capset},
+    {VGD_CMD_GET_EDID, VGD_QUEUE_CONTROL, VGD_F_EDID, false, vgd_do_get_edid},
+    {VGD_CMD_RESOURCE_ASSIGN_UUID, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_UUID, false, NULL},
+    {VGD_CMD_RESOURCE_CREATE_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
+    {VGD_CMD_SET_SCANOUT_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
+    {VGD_CMD_CTX_CREATE, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_create},
+    {VGD_CMD_CTX_DESTROY, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_destroy},
+    {VGD_CMD_CTX_ATTACH_RESOURCE, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_attach},
+    {VGD_CMD_CTX_DETACH_RESOURCE, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_detach},
+    {VGD_CMD_RESOURCE_CREATE_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_resource_create_3d},
+    {VGD_CMD_TRANSFER_TO_HOST_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false,
+     vgd_do_transfer_to_host_3d},
+    {VGD_CMD_TRANSFER_FROM_HOST_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false,
+     vgd_do_transfer_from_host_3d},
+    {VGD_CMD_SUBMIT_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false, vgd_do_submit_3d},
+    {VGD_CMD_RESOURCE_MAP_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
+    {VGD_CMD_RESOURCE_UNMAP_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
+    /* Record themselves, a shape with its pixels. */
+    {VGD_CMD_UPDATE_CURSOR, VGD_QUEUE_CURSOR, NO_FEATURE, false, vgd_do_cursor},
+    {VGD_CMD_MOVE_CURSOR, VGD_QUEUE_CURSOR, NO_FEATURE, false, vgd_do_cursor},
+};
+
+static const struct command *command_find(uint32_t type)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (commands[i].type == type) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+uint32_t vgd_gpu_resp_of(enum vgd_status status)
+{
+    switch (status) {
+    case VGD_OK:
+        return VGD_RESP_OK_NODATA;
+    case VGD_TRUNCATED:
+    case VGD_TRAILING:
+    case VGD_RANGE:
+        return VGD_RESP_ERR_INVALID_PARAMETER;
+    case VGD_NO_RESOURCE:
+        return VGD_RESP_ERR_INVALID_RESOURCE_ID;
+    case VGD_NO_CONTEXT:
+        return VGD_RESP_ERR_INVALID_CONTEXT_ID;
+    case VGD_NO_SCANOUT:
+        return VGD_RESP_ERR_INVALID_SCANOUT_ID;
+    case VGD_LIMIT:
+    case VGD_NO_MEMORY:
+        return VGD_RESP_ERR_OUT_OF_MEMORY;
+    case VGD_UNSUPPORTED:
+    case VGD_HOST_FAILED:
+    case VGD_LOST:
+    case VGD_CLOSED:
+    case VGD_AGAIN:
+        break;
+    }
+    return VGD_RESP_ERR_UNSPEC;
+}
+
+void vgd_gpu_reply(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type,
+                   size_t body_bytes)
+{
+    assert(VGD_CTRL_HDR_SIZE + body_bytes <= gpu->resp_bytes);
+    if (VGD_CTRL_HDR_SIZE + body_bytes > req->resp_capacity_bytes) {
+        if (type < VGD_RESP_ERR_UNSPEC) {
+            type = VGD_RESP_ERR_UNSPEC;
+        }
+        body_bytes = 0;
+    }
+    if (type >= VGD_RESP_ERR_UNSPEC) {
+        gpu->counters->errors++;
+    }
+    if (VGD_CTRL_HDR_SIZE > req->resp_capacity_bytes) {
+        gpu->config.complete(gpu->config.user, req, gpu->resp, 0);
+        return;
+    }
+
+    const struct vgd_ctrl_hdr *cmd = &req->priv.hdr;
+    struct vgd_ctrl_hdr hdr = {.type = type};
+    if ((cmd->flags & VGD_FLAG_FENCE) != 0) {
+        hdr.flags = VGD_FLAG_FENCE;
+        hdr.fence_id = cmd->fence_id;
+        hdr.ctx_id = cmd->ctx_id;
+        if ((cmd->flags & VGD_FLAG_INFO_RING_IDX) != 0) {
+            hdr.flags |= VGD_FLAG_INFO_RING_IDX;
+            hdr.ring_idx = cmd->ring_idx;
+        }
+    }
+    struct vgd_writer w = vgd_writer_of(gpu->resp, VGD_CTRL_HDR_SIZE);
+    vgd_ctrl_hdr_encode(&w, &hdr);
+    assert(w.status == VGD_OK && vgd_writer_used(&w) == VGD_CTRL_HDR_SIZE);
+    gpu->config.complete(gpu->config.user, req, gpu->resp, VGD_CTRL_HDR_SIZE + body_bytes);
+}
+
+enum vgd_status vgd_gpu_dispatch(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    const struct command *command = command_find(call->hdr.type);
+    if (command == NULL) {
+        return VGD_REFUSE(call, VGD_UNSUPPORTED, "type 0x%" PRIx32, call->hdr.type);
+    }
+    if (gpu->replaying) {
+        return command->recorded || command->queue == VGD_QUEUE_CURSOR ? command->run(call)
+                                                                       : VGD_RANGE;
+    }
+    if (command->queue != call->req->queue) {
+        return VGD_REFUSE(call, VGD_UNSUPPORTED, "on the %s queue",
+                          call->req->queue == VGD_QUEUE_CURSOR ? "cursor" : "control");
+    }
+    if (command->feature != NO_FEATURE && (gpu->features >> command->feature & 1) == 0) {
+        return VGD_REFUSE(call, VGD_UNSUPPORTED, "feature bit %u was not negotiated",
+                          command->feature);
+    }
+    if (command->run == NULL) {
+        return VGD_UNSUPPORTED;
+    }
+    if (command->recorded) {
+        enum vgd_status st = vgd_record_reserve(gpu, call->cmd_bytes);
+        if (st != VGD_OK) {
+            return VGD_REFUSE(call, st, "the journal has no room for %zu bytes", call->cmd_bytes);
+        }
+    }
+    enum vgd_status st = command->run(call);
+    if (st == VGD_OK && command->recorded) {
+        vgd_record_append(gpu, call->cmd, call->cmd_bytes);
+    }
+    return st;
+}
+
+/* Start on @req: its header, and a call for the handlers. */
+static enum vgd_status call_begin(struct vgd_gpu *gpu, struct vgd_gpu_request *req,
+                                  struct vgd_gpu_call *out)
+{
+    *out = (struct vgd_gpu_call){
+        .gpu = gpu,
+        .req = req,
+        .name = "short command",
+        .cmd = req->cmd,
+        .cmd_bytes = req->cmd_bytes,
+        .body = vgd_reader_of(req->cmd, req->cmd_bytes),
+    };
+    memset(&req->priv, 0, sizeof(req->priv));
+    req->priv.gpu = gpu;
+    if (req->cmd_bytes < VGD_CTRL_HDR_SIZE) {
+        return VGD_REFUSE(out, VGD_TRUNCATED, "%zu bytes", req->cmd_bytes);
+    }
+    struct vgd_reader header = vgd_reader_of(req->cmd, VGD_CTRL_HDR_SIZE);
+    enum vgd_status st = vgd_ctrl_hdr_decode(&header, &out->hdr);
+    assert(st == VGD_OK); /* every 24 bytes are a header */
+    vgd_read_skip(&out->body, VGD_CTRL_HDR_SIZE);
+    req->priv.hdr = out->hdr;
+    out->name = vgd_cmd_name(out->hdr.type);
+    return VGD_OK;
+}
+
+void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
+{
+    gpu->counters->commands++;
+    struct vgd_gpu_call call;
+    enum vgd_status st = call_begin(gpu, req, &call);
+    if (st != VGD_OK) {
+        vgd_gpu_reply(gpu, req, VGD_RESP_ERR_UNSPEC, 0);
+        return;
+    }
+    /* Linux gives cursor commands no room for an answer; control commands always get one. */
+    if (req->queue == VGD_QUEUE_CONTROL && req->resp_capacity_bytes < VGD_CTRL_HDR_SIZE) {
+        vgd_log_guest(&gpu->log_limit, call.name, "%zu bytes for the response",
+                      req->resp_capacity_bytes);
+        vgd_gpu_reply(gpu, req, VGD_RESP_ERR_UNSPEC, 0);
+        return;
+    }
+    st = vgd_fence_prepare(&call);
+    bool fenceable = st == VGD_OK;
+    if (st == VGD_OK) {
+        st = vgd_gpu_dispatch(&call);
+    }
+    if (call.answered) {
+        return;
+    }
+    if (st != VGD_OK && !call.logged) {
+        vgd_log_guest(&gpu->log_limit, call.name, "ctx=%" PRIu32 ": %s", call.hdr.ctx_id,
+                      vgd_status_text(st));
+    }
+    if (fenceable) {
+        vgd_fence_finish(gpu, req, st);
+    } else {
+        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(st), 0);
+    }
+}
+
+void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
+{
+    gpu->counters->commands++;
+    struct vgd_gpu_call call;
+    uint32_t type = VGD_RESP_ERR_UNSPEC;
+    if (call_begin(gpu, req, &call) == VGD_OK) {
+        switch (call.hdr.type) {
+        case VGD_CMD_RESOURCE_UNREF:
+        case VGD_CMD_RESOURCE_DETACH_BACKING:
+        case VGD_CMD_CTX_DETACH_RESOURCE:
+        case VGD_CMD_CTX_DESTROY:
+            /* The guest lets go whatever we answer, and will use the id again. If the dead worker
+             * got that far, the object is gone already, and this finds nothing. */
+            switch (vgd_gpu_dispatch(&call)) {
+            case VGD_OK:
+            case VGD_NO_RESOURCE:
+            case VGD_NO_CONTEXT:
+                type = VGD_RESP_OK_NODATA;
+                break;
+            default:
+                break;
+            }
+            break;
+        default:
+            break;
+        }
+    }
+    vgd_gpu_reply(gpu, req, type, 0);
+}
+
+void vgd_gpu_limits_default(struct vgd_gpu_limits *limits)
+{
+    if (limits->resources_max == 0) {
+        limits->resources_max = VGD_RESOURCES_MAX;
+    }
+    if (limits->contexts_max == 0) {
+        limits->contexts_max = VGD_CONTEXTS_MAX;
+    }
+    if (limits->fences_max == 0) {
+        limits->fences_max = VGD_FENCES_MAX;
+    }
+    if (limits->attachments_max == 0) {
+        limits->attachments_max = VGD_ATTACHMENTS_MAX;
+    }
+    if (limits->backing_entries_max == 0) {
+        limits->backing_entries_max = VGD_BACKING_ENTRIES_MAX;
+    }
+    if (limits->resource_bytes_max == 0) {
+        limits->resource_bytes_max = VGD_RESOURCE_BYTES_MAX;
+    }
+    if (limits->submit_bytes_max == 0) {
+        limits->submit_bytes_max = VGD_SUBMIT_BYTES_MAX;
+    }
+}
+
+static size_t largest_response(const struct vgd_render_info *info)
+{
+    size_t body_bytes = VGD_RESP_EDID_SIZE;
+    for (uint32_t i = 0; i < info->n_capsets; i++) {
+        if (info->capsets[i].size_bytes > body_bytes) {
+            body_bytes = info->capsets[i].size_bytes;
+        }
+    }
+    return VGD_CTRL_HDR_SIZE + body_bytes;
+}
+
+struct vgd_gpu *vgd_gpu_create(const struct vgd_gpu_config *config)
+{
+    assert(config->n_scanouts >= 1 && config->n_scanouts <= VGD_MAX_SCANOUTS);
+    struct vgd_gpu *gpu = calloc(1, sizeof(*gpu));
+    if (gpu == NULL) {
+        return NULL;
+    }
+    gpu->config = *config;
+    vgd_gpu_limits_default(&gpu->config.limits);
+    gpu->render = config->render;
+    gpu->ops = config->render->ops;
+    gpu->counters = config->counters != NULL ? config->counters : &gpu->own_counters;
+    gpu->ops->info(gpu->render, &gpu->info);
+    assert(gpu->info.n_capsets <= VGD_RENDER_CAPSETS_MAX);
+    gpu->resp_bytes = largest_response(&gpu->info);
+    gpu->resp = calloc(1, gpu->resp_bytes);
+    if (gpu->resp == NULL) {
+        free(gpu);
+        return NULL;
+    }
+    /* A dead worker may have left its own. */
+    gpu->counters->resources_live = 0;
+    gpu->counters->contexts_live = 0;
+    gpu->counters->resource_bytes_live = 0;
+    gpu->counters->backing_entries_live = 0;
+    return gpu;
+}
+
+/* Forget requests without answering them: their owner does not want to hear of them again. */
+static void list_forget(struct vgd_gpu_waiters *list)
+{
+    while (list->first != NULL) {
+        vgd_list_remove(list->first);
+    }
+}
+
+static void drop_everything(struct vgd_gpu *gpu)
+{
+    if (gpu->config.display != NULL) {
+        gpu->config.display->ops->cancel(gpu->config.display);
+    }
+    list_forget(&gpu->questions);
+    list_forget(&gpu->device_timeline);
+    uint32_t cursor = 0;
+    const struct vgd_context *ctx;
+    while ((ctx = vgd_idmap_next(&gpu->contexts, &cursor, NULL)) != NULL) {
+        for (uint32_t ring = 0; ctx->timelines != NULL && ring <= VGD_RING_IDX_MAX; ring++) {
+            list_forget(&ctx->timelines[ring]);
+        }
+    }
+    assert(gpu->pending_count == 0);
+    vgd_scanouts_finish(gpu);
+    gpu->ops->reset(gpu->render);
+    vgd_contexts_finish(gpu);
+    vgd_resources_finish(gpu);
+}
+
+void vgd_gpu_destroy(struct vgd_gpu *gpu)
+{
+    if (gpu == NULL) {
+        return;
+    }
+    drop_everything(gpu);
+    free(gpu->resp);
+    free(gpu);
+}
+
+void vgd_gpu_reset(struct vgd_gpu *gpu)
+{
+    drop_everything(gpu);
+    if (gpu->config.journal != NULL) {
+        vgd_journal_clear(gpu->config.journal);
+    }
+}
+
+uint64_t vgd_gpu_features(const struct vgd_gpu *gpu)
+{
+    uint64_t features = UINT64_C(1) << VGD_F_EDID;
+    if (gpu->info.has_3d) {
+        features |= UINT64_C(1) << VGD_F_VIRGL | UINT64_C(1) << VGD_F_CONTEXT_INIT;
+    }
+    return features;
+}
+
+void vgd_gpu_set_features(struct vgd_gpu *gpu, uint64_t features)
+{
+    /* Not what we offer now: a guest that acked 3D keeps its lost contexts when a new worker has no
+     * 3D any more, and must be able to let them go. Handlers ask the renderer what there is. */
+    const uint64_t known =
+        UINT64_C(1) << VGD_F_VIRGL | UINT64_C(1) << VGD_F_EDID | UINT64_C(1) << VGD_F_CONTEXT_INIT;
+    gpu->features = features & known;
+}
+
+uint32_t vgd_gpu_num_capsets(const struct vgd_gpu *gpu)
+{
+    return gpu->info.has_3d ? gpu->info.n_capsets : 0;
+}
+
+uint32_t vgd_gpu_pending_count(const struct vgd_gpu *gpu)
+{
+    return gpu->pending_count;
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state as records of the journal, and back.
+ *
+ * A restore has two steps: the records are replayed on the device's tables alone, and only what is
+ * left at their end is given to the renderer and the display. So a long history costs no GPU
+ * time, and whatever the history says, the renderer sees a state that all checks have passed.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+#include "limits.h"
+
+/* What a record of @body_bytes takes in the journal. */
+static size_t cost_bytes(size_t body_bytes)
+{
+    return (sizeof(uint32_t) + VGD_CTRL_HDR_SIZE + body_bytes + 7) / 8 * 8;
+}
+
+size_t vgd_gpu_journal_area_bytes(const struct vgd_gpu_limits *limits)
+{
+    struct vgd_gpu_limits full = *limits;
+    vgd_gpu_limits_default(&full);
+    size_t live_bytes =
+        full.contexts_max * cost_bytes(VGD_CMD_CTX_CREATE_SIZE) +
+        full.resources_max * (cost_bytes(VGD_CMD_RESOURCE_CREATE_3D_SIZE) +
+                              cost_bytes(VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE)) +
+        full.backing_entries_max * VGD_MEM_ENTRY_SIZE +
+        full.attachments_max * cost_bytes(VGD_CMD_CTX_RESOURCE_SIZE) +
+        VGD_MAX_SCANOUTS * (cost_bytes(VGD_CMD_SET_SCANOUT_SIZE) +
+                            cost_bytes(VGD_CMD_UPDATE_CURSOR_SIZE + VGD_CURSOR_BYTES));
+    return vgd_journal_area_bytes(live_bytes);
+}
+
+/* A record being written in place. */
+struct record {
+    struct vgd_journal *journal;
+    struct vgd_writer w;
+    size_t n_bytes;
+};
+
+static enum vgd_status record_begin(struct vgd_journal *journal, uint32_t type, uint32_t ctx_id,
+                                    size_t body_bytes, struct record *out)
+{
+    out->journal = journal;
+    out->n_bytes = VGD_CTRL_HDR_SIZE + body_bytes;
+    uint8_t *at = vgd_journal_append_begin(journal, out->n_bytes);
+    if (at == NULL) {
+        return VGD_LIMIT;
+    }
+    out->w = vgd_writer_of(at, out->n_bytes);
+    struct vgd_ctrl_hdr hdr = {.type = type, .ctx_id = ctx_id};
+    vgd_ctrl_hdr_encode(&out->w, &hdr);
+    return VGD_OK;
+}
+
+static enum vgd_status record_end(struct record *record)
+{
+    assert(record->w.status == VGD_OK && vgd_writer_used(&record->w) == record->n_bytes);
+    vgd_journal_append_end(record->journal, record->n_bytes);
+    return VGD_OK;
+}
+
+static enum vgd_status write_context(struct vgd_journal *journal, const struct vgd_context *ctx)
+{
+    struct record record;
+    enum vgd_status st =
+        record_begin(journal, VGD_CMD_CTX_CREATE, ctx->id, VGD_CMD_CTX_CREATE_SIZE, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_ctx_create cmd = {
+        .name_len_bytes = ctx->name_len_bytes,
+        .context_init = ctx->capset_id,
+    };
+    memcpy(cmd.debug_name, ctx->name, sizeof(cmd.debug_name));
+    vgd_cmd_ctx_create_encode(&record.w, &cmd);
+    return record_end(&record);
+}
+
+static enum vgd_status write_attachments(struct vgd_journal *journal, const struct vgd_context *ctx)
+{
+    uint32_t cursor = 0;
+    const struct vgd_attachment *at;
+    while ((at = vgd_idmap_next(&ctx->attachments, &cursor, NULL)) != NULL) {
+        struct record record;
+        enum vgd_status st = record_begin(journal, VGD_CMD_CTX_ATTACH_RESOURCE, ctx->id,
+                                          VGD_CMD_CTX_RESOURCE_SIZE, &record);
+        if (st != VGD_OK) {
+            return st;
+        }
+        struct vgd_cmd_ctx_resource cmd = {.resource_id = at->res->id};
+        vgd_cmd_ctx_resource_encode(&record.w, &cmd);
+        (void)record_end(&record);
+    }
+    return VGD_OK;
+}
+
+static enum vgd_status write_create(struct vgd_journal *journal, const struct vgd_resource *res)
+{
+    struct record record;
+    if (res->kind == VGD_RESOURCE_3D) {
+        enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_3D, 0,
+                                          VGD_CMD_RESOURCE_CREATE_3D_SIZE, &record);
+        if (st != VGD_OK) {
+            return st;
+        }
+        vgd_cmd_resource_create_3d_encode(&record.w, &res->as.args_3d);
+        return record_end(&record);
+    }
+    assert(res->kind == VGD_RESOURCE_2D);
+    enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_2D, 0,
+                                      VGD_CMD_RESOURCE_CREATE_2D_SIZE, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_resource_create_2d cmd = {
+        .resource_id = res->id,
+        .format = res->as.format,
+        .w_px = res->w_px,
+        .h_px = res->h_px,
+    };
+    vgd_cmd_resource_create_2d_encode(&record.w, &cmd);
+    return record_end(&record);
+}
+
+static enum vgd_status write_backing(struct vgd_journal *journal, const struct vgd_resource *res)
+{
+    if (res->backing.n_entries == 0) {
+        return VGD_OK;
+    }
+    struct record record;
+    size_t entries_bytes = (size_t)res->backing.n_entries * VGD_MEM_ENTRY_SIZE;
+    enum vgd_status st =
+        record_begin(journal, VGD_CMD_RESOURCE_ATTACH_BACKING, 0,
+                     VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + entries_bytes, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_resource_attach_backing cmd = {
+        .resource_id = res->id,
+        .nr_entries = res->backing.n_entries,
+    };
+    vgd_cmd_resource_attach_backing_encode(&record.w, &cmd);
+    for (uint32_t i = 0; i < res->backing.n_entries; i++) {
+        vgd_mem_entry_encode(&record.w, &res->backing.entries[i]);
+    }
+    return record_end(&record);
+}
+
+static enum vgd_status write_scanout(struct vgd_journal *journal, const struct vgd_scanout *scanout,
+                                     uint32_t scanout_idx)
+{
+    if (scanout->res == NULL) {
+        return VGD_OK;
+    }
+    struct record record;
+    enum vgd_status st =
+        record_begin(journal, VGD_CMD_SET_SCANOUT, 0, VGD_CMD_SET_SCANOUT_SIZE, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_set_scanout cmd = {
+        .rect = scanout->src,
+        .scanout_id = scanout_idx,
+        .resource_id = scanout->res->id,
+    };
+    vgd_cmd_set_scanout_encode(&record.w, &cmd);
+    return record_end(&record);
+}
+
+static enum vgd_status write_cursor(struct vgd_journal *journal, const struct vgd_cursor *cursor)
+{
+    if (!cursor->visible) {
+        return VGD_OK;
+    }
+    struct record record;
+    enum vgd_status st = record_begin(journal, VGD_RECORD_CURSOR, 0,
+                                      VGD_CMD_UPDATE_CURSOR_SIZE + VGD_CURSOR_BYTES, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_update_cursor cmd = {
+        .pos = cursor->pos,
+        .hot_x_px = cursor->hot_x_px,
+        .hot_y_px = cursor->hot_y_px,
+    };
+    vgd_cmd_update_cursor_encode(&record.w, &cmd);
+    vgd_write_bytes(&record.w, cursor->pixels, VGD_CURSOR_BYTES);
+    return record_end(&record);
+}
+
+enum vgd_status vgd_record_state(struct vgd_gpu *gpu, struct vgd_journal *journal)
+{
+    enum vgd_status st = VGD_OK;
+    uint32_t at = 0;
+    const struct vgd_resource *res;
+    while (st == VGD_OK && (res = vgd_idmap_next(&gpu->resources, &at, NULL)) != NULL) {
+        st = write_create(journal, res);
+        if (st == VGD_OK) {
+            st = write_backing(journal, res);
+        }
+    }
+    at = 0;
+    const struct vgd_context *ctx;
+    while (st == VGD_OK && (ctx = vgd_idmap_next(&gpu->contexts, &at, NULL)) != NULL) {
+        st = write_context(journal, ctx);
+        if (st == VGD_OK) {
+            st = write_attachments(journal, ctx);
+        }
+    }
+    for (uint32_t i = 0; st == VGD_OK && i < gpu->config.n_scanouts; i++) {
+        st = write_scanout(journal, &gpu->scanouts[i], i);
+        if (st == VGD_OK) {
+            st = write_cursor(journal, &gpu->cursors[i]);
+        }
+    }
+    return st;
+}
+
+static void compact(struct vgd_gpu *gpu)
+{
+    struct vgd_journal *journal = gpu->config.journal;
+    vgd_journal_compact_begin(journal);
+    if (vgd_record_state(gpu, journal) == VGD_OK) {
+        vgd_journal_compact_commit(journal);
+    } else {
+        vgd_journal_compact_abort(journal);
+    }
+}
+
+enum vgd_status vgd_record_reserve(struct vgd_gpu *gpu, size_t n_bytes)
+{
+    struct vgd_journal *journal = gpu->config.journal;
+    if (journal == NULL) {
+        return VGD_OK;
+    }
+    if (vgd_journal_wants_compaction(journal) || !vgd_journal_has_room(journal, n_bytes)) {
+        compact(gpu);
+    }
+    return vgd_journal_has_room(journal, n_bytes) ? VGD_OK : VGD_LIMIT;
+}
+
+void vgd_record_append(struct vgd_gpu *gpu, const void *record, size_t n_bytes)
+{
+    if (gpu->config.journal != NULL) {
+        enum vgd_status st = vgd_journal_append(gpu->config.journal, record, n_bytes);
+        assert(st == VGD_OK); /* reserved before the command was executed */
+    }
+}
+
+void vgd_record_cursor(struct vgd_gpu *gpu, uint32_t scanout_idx)
+{
+    if (gpu->config.journal != NULL) {
+        enum vgd_status st = write_cursor(gpu->config.journal, &gpu->cursors[scanout_idx]);
+        assert(st == VGD_OK);
+    }
+}
+
+static enum vgd_status replay_one(struct vgd_gpu *gpu, const uint8_t *bytes, size_t n_bytes)
+{
+    struct vgd_gpu_call call = {
+        .gpu = gpu,
+        .name = "journal",
+        .cmd = bytes,
+        .cmd_bytes = n_bytes,
+        .body = vgd_reader_of(bytes, n_bytes),
+    };
+    if (n_bytes < VGD_CTRL_HDR_SIZE) {
+        return VGD_TRUNCATED;
+    }
+    struct vgd_reader header = vgd_reader_of(bytes, VGD_CTRL_HDR_SIZE);
+    enum vgd_status st = vgd_ctrl_hdr_decode(&header, &call.hdr);
+    if (st != VGD_OK) {
+        return st;
+    }
+    vgd_read_skip(&call.body, VGD_CTRL_HDR_SIZE);
+    return call.hdr.type == VGD_RECORD_CURSOR ? vgd_do_cursor_record(&call)
+                                              : vgd_gpu_dispatch(&call);
+}
+
+static enum vgd_status replay(struct vgd_gpu *gpu, uint32_t *out_count)
+{
+    uint8_t *copy = NULL;
+    size_t copy_bytes = 0;
+    size_t cursor = 0;
+    const uint8_t *record;
+    size_t n_bytes;
+    enum vgd_status st;
+    while ((st = vgd_journal_next(gpu->config.journal, &cursor, &record, &n_bytes)) == VGD_OK) {
+        if (n_bytes > copy_bytes) {
+            uint8_t *bigger = realloc(copy, n_bytes);
+            if (bigger == NULL) {
+                st = VGD_NO_MEMORY;
+                break;
+            }
+            copy = bigger;
+            copy_bytes = n_bytes;
+        }
+        memcpy(copy, record, n_bytes);
+        st = replay_one(gpu, copy, n_bytes);
+        if (st != VGD_OK) {
+            break;
+        }
+        (*out_count)++;
+    }
+    free(copy);
+    return st == VGD_AGAIN ? VGD_OK : st;
+}
+
+/* Tables to renderer, guest memory and display. What the renderer refuses stays in the tables as
+ * lost, for the guest to let go. */
+static void materialise(struct vgd_gpu *gpu)
+{
+    uint32_t at = 0;
+    uint32_t lost_count = 0;
+    struct vgd_resource *res;
+    while ((res = vgd_idmap_next(&gpu->resources, &at, NULL)) != NULL) {
+        if (vgd_resource_materialise(gpu, res) != VGD_OK) {
+            vgd_scanouts_forget_resource(gpu, res);
+            lost_count++;
+        }
+    }
+    vgd_gpu_memory_changed(gpu);
+    at = 0;
+    const struct vgd_context *ctx;
+    while ((ctx = vgd_idmap_next(&gpu->contexts, &at, NULL)) != NULL) {
+        gpu->counters->contexts_lost++;
+        vgd_context_complete_queries(ctx);
+    }
+    at = 0;
+    while ((res = vgd_idmap_next(&gpu->resources, &at, NULL)) != NULL) {
+        vgd_resource_refill(gpu, res);
+    }
+    vgd_gpu_redisplay(gpu);
+    if (lost_count != 0) {
+        vgd_log(VGD_LOG_WARNING, "restore", "%" PRIu32 " of %" PRIu32 " resources are lost",
+                lost_count, gpu->resources.used_count);
+    }
+}
+
+enum vgd_status vgd_gpu_restore(struct vgd_gpu *gpu)
+{
+    if (gpu->config.journal == NULL) {
+        return VGD_OK;
+    }
+    uint32_t records_count = 0;
+    gpu->replaying = true;
+    enum vgd_status st = replay(gpu, &records_count);
+    gpu->replaying = false;
+    if (st != VGD_OK) {
+        vgd_log(VGD_LOG_WARNING, "restore", "journal refused after %" PRIu32 " records: %s",
+                records_count, vgd_status_text(st));
+        vgd_gpu_reset(gpu);
+        return st;
+    }
+    materialise(gpu);
+    compact(gpu);
+    return VGD_OK;
+}

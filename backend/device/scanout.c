@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+
+/* Show a scanout's whole source again. */
+static void show(struct vgd_gpu *gpu, uint32_t scanout_idx)
+{
+    struct vgd_display *display = gpu->config.display;
+    const struct vgd_scanout *scanout = &gpu->scanouts[scanout_idx];
+    struct vgd_rect whole = {.w_px = scanout->src.w_px, .h_px = scanout->src.h_px};
+    display->ops->scanout_set(display, scanout_idx, scanout->res->id, scanout->src);
+    display->ops->flush(display, scanout_idx, whole);
+}
+
+static void turn_off(struct vgd_gpu *gpu, uint32_t scanout_idx)
+{
+    struct vgd_scanout *scanout = &gpu->scanouts[scanout_idx];
+    if (scanout->res != NULL) {
+        scanout->res->scanouts &= ~(1u << scanout_idx);
+    }
+    *scanout = (struct vgd_scanout){0};
+    if (!gpu->replaying) {
+        struct vgd_display *display = gpu->config.display;
+        display->ops->scanout_disable(display, scanout_idx);
+    }
+}
+
+void vgd_scanouts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
+{
+    for (uint32_t i = 0; i < gpu->config.n_scanouts && res->scanouts != 0; i++) {
+        if (gpu->scanouts[i].res == res) {
+            turn_off(gpu, i);
+        }
+    }
+}
+
+/* A picture, and not a buffer or a volume. */
+static bool can_show(const struct vgd_resource *res)
+{
+    switch (res->kind) {
+    case VGD_RESOURCE_2D:
+        return true;
+    case VGD_RESOURCE_3D:
+        return res->as.args_3d.target == VGD_TARGET_2D || res->as.args_3d.target == VGD_TARGET_RECT;
+    case VGD_RESOURCE_BLOB:
+        break;
+    }
+    return false;
+}
+
+enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_cmd_set_scanout cmd;
+    enum vgd_status st = vgd_cmd_set_scanout_decode(&call->body, &cmd);
+    if (st != VGD_OK) {
+        return st;
+    }
+    if (cmd.scanout_id >= gpu->config.n_scanouts) {
+        return VGD_REFUSE(call, VGD_NO_SCANOUT, "scanout %" PRIu32 " of %" PRIu32, cmd.scanout_id,
+                          gpu->config.n_scanouts);
+    }
+    if (cmd.resource_id == 0) {
+        turn_off(gpu, cmd.scanout_id);
+        return VGD_OK;
+    }
+    struct vgd_resource *res = vgd_resource_find(gpu, cmd.resource_id);
+    if (res == NULL || !can_show(res)) {
+        return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32 " is %s", cmd.resource_id,
+                          res == NULL ? "unknown" : "no picture");
+    }
+    if (cmd.rect.w_px == 0 || cmd.rect.h_px == 0 ||
+        !vgd_rect_fits(cmd.rect, res->w_px, res->h_px)) {
+        return VGD_REFUSE(call, VGD_RANGE,
+                          "res=%" PRIu32 " rect %" PRIu32 "x%" PRIu32 "+%" PRIu32 "+%" PRIu32
+                          " of %" PRIu32 "x%" PRIu32,
+                          res->id, cmd.rect.w_px, cmd.rect.h_px, cmd.rect.x_px, cmd.rect.y_px,
+                          res->w_px, res->h_px);
+    }
+    if (!gpu->replaying && !res->in_renderer) {
+        return VGD_REFUSE(call, VGD_LOST, "res=%" PRIu32 " is lost", res->id);
+    }
+    struct vgd_scanout *scanout = &gpu->scanouts[cmd.scanout_id];
+    if (scanout->res != NULL) {
+        scanout->res->scanouts &= ~(1u << cmd.scanout_id);
+    }
+    scanout->res = res;
+    scanout->src = cmd.rect;
+    res->scanouts |= 1u << cmd.scanout_id;
+    if (!gpu->replaying) {
+        struct vgd_display *display = gpu->config.display;
+        display->ops->scanout_set(display, cmd.scanout_id, res->id, cmd.rect);
+    }
+    return VGD_OK;
+}
+
+/* What @a and @b (no sum wraps: both lie inside resources) have in common; false if nothing. */
+static bool intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out)
+{
+    uint32_t left = a.x_px > b.x_px ? a.x_px : b.x_px;
+    uint32_t top = a.y_px > b.y_px ? a.y_px : b.y_px;
+    uint32_t a_right = a.x_px + a.w_px;
+    uint32_t b_right = b.x_px + b.w_px;
+    uint32_t a_bottom = a.y_px + a.h_px;
+    uint32_t b_bottom = b.y_px + b.h_px;
+    uint32_t right = a_right < b_right ? a_right : b_right;
+    uint32_t bottom = a_bottom < b_bottom ? a_bottom : b_bottom;
+    if (left >= right || top >= bottom) {
+        return false;
+    }
+    *out = (struct vgd_rect){.x_px = left, .y_px = top, .w_px = right - left, .h_px = bottom - top};
+    return true;
+}
+
+enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_cmd_resource_flush cmd;
+    enum vgd_status st = vgd_cmd_resource_flush_decode(&call->body, &cmd);
+    if (st != VGD_OK) {
+        return st;
+    }
+    const struct vgd_resource *res = vgd_resource_find(gpu, cmd.resource_id);
+    if (res == NULL) {
+        return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32, cmd.resource_id);
+    }
+    if (!vgd_rect_fits(cmd.rect, res->w_px, res->h_px)) {
+        return VGD_REFUSE(call, VGD_RANGE,
+                          "res=%" PRIu32 " rect %" PRIu32 "x%" PRIu32 "+%" PRIu32 "+%" PRIu32
+                          " outside %" PRIu32 "x%" PRIu32,
+                          res->id, cmd.rect.w_px, cmd.rect.h_px, cmd.rect.x_px, cmd.rect.y_px,
+                          res->w_px, res->h_px);
+    }
+    gpu->counters->flushes++;
+    for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
+        const struct vgd_scanout *scanout = &gpu->scanouts[i];
+        struct vgd_rect damage;
+        if (scanout->res != res || !intersect(cmd.rect, scanout->src, &damage)) {
+            continue;
+        }
+        damage.x_px -= scanout->src.x_px;
+        damage.y_px -= scanout->src.y_px;
+        gpu->config.display->ops->flush(gpu->config.display, i, damage);
+    }
+    return VGD_OK;
+}
+
+/* Tell the display what @scanout_idx's cursor looks like now. */
+static void cursor_show(struct vgd_gpu *gpu, uint32_t scanout_idx)
+{
+    struct vgd_display *display = gpu->config.display;
+    const struct vgd_cursor *cursor = &gpu->cursors[scanout_idx];
+    display->ops->cursor_update(display, cursor->pos, cursor->hot_x_px, cursor->hot_y_px,
+                                cursor->visible ? cursor->pixels : NULL);
+}
+
+/* Pixels of a new shape: the top left of @res, transparent where it is smaller. */
+static enum vgd_status shape_read(struct vgd_gpu *gpu, const struct vgd_resource *res,
+                                  uint8_t *pixels)
+{
+    struct vgd_rect rect = {
+        .w_px = res->w_px < VGD_CURSOR_SIDE_PX ? res->w_px : VGD_CURSOR_SIDE_PX,
+        .h_px = res->h_px < VGD_CURSOR_SIDE_PX ? res->h_px : VGD_CURSOR_SIDE_PX,
+    };
+    memset(pixels, 0, VGD_CURSOR_BYTES);
+    return gpu->ops->read_pixels(gpu->render, res->id, rect, pixels,
+                                 VGD_CURSOR_SIDE_PX * VGD_BYTES_PER_PIXEL);
+}
+
+/* UPDATE_CURSOR with a resource: its pixels are taken now, and the resource may go. */
+static enum vgd_status shape_set(struct vgd_gpu_call *call, const struct vgd_cmd_update_cursor *cmd)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    const struct vgd_resource *res = vgd_resource_find(gpu, cmd->resource_id);
+    if (res == NULL || !can_show(res)) {
+        return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32 " is %s", cmd->resource_id,
+                          res == NULL ? "unknown" : "no picture");
+    }
+    if (!res->in_renderer) {
+        return VGD_REFUSE(call, VGD_LOST, "res=%" PRIu32 " is lost", res->id);
+    }
+    enum vgd_status st = vgd_record_reserve(gpu, VGD_RECORD_CURSOR_BYTES);
+    if (st != VGD_OK) {
+        return VGD_REFUSE(call, st, "the journal has no room for a cursor");
+    }
+    uint8_t *pixels = malloc(VGD_CURSOR_BYTES);
+    if (pixels == NULL) {
+        return VGD_NO_MEMORY;
+    }
+    st = shape_read(gpu, res, pixels);
+    if (st != VGD_OK) {
+        free(pixels);
+        return st;
+    }
+    struct vgd_cursor *cursor = &gpu->cursors[cmd->pos.scanout_id];
+    free(cursor->pixels);
+    *cursor = (struct vgd_cursor){
+        .pixels = pixels,
+        .pos = cmd->pos,
+        .hot_x_px = cmd->hot_x_px,
+        .hot_y_px = cmd->hot_y_px,
+        .visible = true,
+    };
+    vgd_record_cursor(gpu, cmd->pos.scanout_id);
+    cursor_show(gpu, cmd->pos.scanout_id);
+    return VGD_OK;
+}
+
+enum vgd_status vgd_do_cursor(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_cmd_update_cursor cmd;
+    enum vgd_status st = vgd_cmd_update_cursor_decode(&call->body, &cmd);
+    if (st != VGD_OK) {
+        return st;
+    }
+    if (cmd.pos.scanout_id >= gpu->config.n_scanouts) {
+        return VGD_REFUSE(call, VGD_NO_SCANOUT, "scanout %" PRIu32 " of %" PRIu32,
+                          cmd.pos.scanout_id, gpu->config.n_scanouts);
+    }
+    bool moves = call->hdr.type == VGD_CMD_MOVE_CURSOR;
+    if (!moves && cmd.resource_id != 0) {
+        /* A journal has these with their pixels instead. */
+        return gpu->replaying ? VGD_RANGE : shape_set(call, &cmd);
+    }
+    if (!gpu->replaying) {
+        st = vgd_record_reserve(gpu, call->cmd_bytes);
+        if (st != VGD_OK) {
+            return VGD_REFUSE(call, st, "the journal has no room for %zu bytes", call->cmd_bytes);
+        }
+    }
+    struct vgd_cursor *cursor = &gpu->cursors[cmd.pos.scanout_id];
+    cursor->pos = cmd.pos;
+    if (!moves) {
+        cursor->visible = false;
+    }
+    if (gpu->replaying) {
+        return VGD_OK;
+    }
+    vgd_record_append(gpu, call->cmd, call->cmd_bytes);
+    if (moves) {
+        gpu->config.display->ops->cursor_move(gpu->config.display, cmd.pos);
+    } else {
+        cursor_show(gpu, cmd.pos.scanout_id);
+    }
+    return VGD_OK;
+}
+
+enum vgd_status vgd_do_cursor_record(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_reader fixed =
+        vgd_reader_of(call->body.pos, vgd_reader_left(&call->body) < VGD_CMD_UPDATE_CURSOR_SIZE
+                                          ? vgd_reader_left(&call->body)
+                                          : VGD_CMD_UPDATE_CURSOR_SIZE);
+    struct vgd_cmd_update_cursor cmd;
+    enum vgd_status st = vgd_cmd_update_cursor_decode(&fixed, &cmd);
+    if (st != VGD_OK) {
+        return st;
+    }
+    vgd_read_skip(&call->body, VGD_CMD_UPDATE_CURSOR_SIZE);
+    if (cmd.pos.scanout_id >= gpu->config.n_scanouts) {
+        return VGD_NO_SCANOUT;
+    }
+    uint8_t *pixels = malloc(VGD_CURSOR_BYTES);
+    if (pixels == NULL) {
+        return VGD_NO_MEMORY;
+    }
+    vgd_read_bytes(&call->body, pixels, VGD_CURSOR_BYTES);
+    st = vgd_reader_finish(&call->body);
+    if (st != VGD_OK) {
+        free(pixels);
+        return st;
+    }
+    struct vgd_cursor *cursor = &gpu->cursors[cmd.pos.scanout_id];
+    free(cursor->pixels);
+    *cursor = (struct vgd_cursor){
+        .pixels = pixels,
+        .pos = cmd.pos,
+        .hot_x_px = cmd.hot_x_px,
+        .hot_y_px = cmd.hot_y_px,
+        .visible = true,
+    };
+    return VGD_OK;
+}
+
+void vgd_scanouts_finish(struct vgd_gpu *gpu)
+{
+    struct vgd_display *display = gpu->config.display;
+    for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
+        if (gpu->scanouts[i].res != NULL) {
+            turn_off(gpu, i);
+        }
+        struct vgd_cursor *cursor = &gpu->cursors[i];
+        if (cursor->visible) {
+            display->ops->cursor_update(display, cursor->pos, 0, 0, NULL);
+        }
+        free(cursor->pixels);
+        *cursor = (struct vgd_cursor){0};
+    }
+}
+
+void vgd_gpu_redisplay(struct vgd_gpu *gpu)
+{
+    for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
+        if (gpu->scanouts[i].res != NULL) {
+            show(gpu, i);
+        }
+        if (gpu->cursors[i].visible) {
+            cursor_show(gpu, i);
+        }
+    }
+}
