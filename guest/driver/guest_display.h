@@ -29,6 +29,7 @@ struct vgd_guest_display_counters {
     uint64_t bytes;                            /* read, headers too */
     uint64_t pixel_bytes;                      /* of UPDATE */
     uint64_t violations;                       /* messages that QEMU would refuse */
+    uint64_t unanswered;                       /* GET_EDID of a scanout that is not there */
     uint64_t connections;
     uint64_t closed_by_peer;
 };

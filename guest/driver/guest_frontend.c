@@ -46,6 +46,7 @@ struct vgd_guest_frontend {
     bool running;
     bool was_reset; /* before the first start QEMU resets, too */
     struct vgd_guest_frontend_counters counters;
+    uint32_t last_request; /* sent last: the one to blame when a step fails */
 };
 
 struct vgd_guest_frontend *
@@ -125,6 +126,7 @@ enum vgd_status vgd_guest_frontend_tell(struct vgd_guest_frontend *fe, uint32_t 
                                         uint32_t n_fds)
 {
     fe->counters.messages++;
+    fe->last_request = request;
     return send_all(fe, fe->channel, request, VGD_VU_FLAG_VERSION, payload, n_bytes, fds, n_fds);
 }
 
@@ -134,6 +136,7 @@ enum vgd_status vgd_guest_frontend_ask(struct vgd_guest_frontend *fe, uint32_t r
 {
     uint32_t flags = VGD_VU_FLAG_VERSION | (need_reply ? VGD_VU_FLAG_NEED_REPLY : 0);
     fe->counters.messages++;
+    fe->last_request = request;
     enum vgd_status st = send_all(fe, fe->channel, request, flags, payload, n_bytes, fds, n_fds);
     if (st != VGD_OK) {
         return st;
@@ -594,6 +597,11 @@ uint16_t vgd_guest_frontend_base(const struct vgd_guest_frontend *fe, uint32_t i
 uint32_t vgd_guest_frontend_num_capsets(const struct vgd_guest_frontend *fe)
 {
     return fe->num_capsets;
+}
+
+const char *vgd_guest_frontend_last_request(const struct vgd_guest_frontend *fe)
+{
+    return fe->last_request == 0 ? "" : vgd_vu_request_name(fe->last_request);
 }
 
 struct vgd_guest_frontend_counters vgd_guest_frontend_counters(const struct vgd_guest_frontend *fe)

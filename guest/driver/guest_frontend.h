@@ -120,6 +120,8 @@ bool vgd_guest_frontend_running(const struct vgd_guest_frontend *fe);
 uint16_t vgd_guest_frontend_base(const struct vgd_guest_frontend *fe, uint32_t idx);
 /** num_capsets of the last config read at start. */
 uint32_t vgd_guest_frontend_num_capsets(const struct vgd_guest_frontend *fe);
+/** The request sent last, "" before the first: which one to blame when a step fails. */
+const char *vgd_guest_frontend_last_request(const struct vgd_guest_frontend *fe);
 struct vgd_guest_frontend_counters vgd_guest_frontend_counters(const struct vgd_guest_frontend *fe);
 
 #endif

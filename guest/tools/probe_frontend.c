@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include "probe.h"
+
+const struct probe_suite probe_hostile_frontend = {0};
