@@ -4,312 +4,28 @@
         result = vm.run(["glmark2-es2-drm", "-b", "build"])
 
 Python's standard library only, 3.9 and newer. Everything runs in setup's folders by way of `enter`, each process in a
-session and a mount namespace of its own; processes are ended by pid, also when the test fails.
+session and a mount namespace of its own; processes are ended by pid, also when the test fails. host.py has the
+processes and backends, channel.py the ways to talk to the guest; their names are reachable through this module.
 """
-import atexit
-import fcntl
-import json
 import os
 import pathlib
 import re
 import shutil
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 import picture
 import xresize
+from channel import HELLO, Command, Qmp, Result
+from host import (CHECKOUT, HERE, Backend, Failure, Process, build_c, comm, end_all_on_signals, enter, fd_count, find_vgd,
+                  is_listening, places, private_dirty_kib, udmabuf_standin, wait_for)
 
-HERE = pathlib.Path(__file__).resolve().parent
-CHECKOUT = HERE.parent.parent
-HELLO = b"\xff\xff\xff\xffvgd-agent-01"
-
-
-class Failure(Exception):
-    """Something that should work did not: the message says what, for a person."""
-
-
-# --- setup's folders ---
-
-_places = {}
-
-
-def places():
-    """setup's folders as pathlib.Path: cache, sysroot, vmlinux, guest, qemu10, build (this checkout's build folder)."""
-    if not _places:
-        out = subprocess.run([str(HERE / "setup"), "--print"], stdout=subprocess.PIPE, text=True).stdout
-        found = {k: pathlib.Path(v) for k, v in (line.split("=", 1) for line in out.splitlines())}
-        for name in ("sysroot", "vmlinux", "guest"):
-            if not found[name].exists():
-                raise Failure("%s is missing: run guest/image/setup first" % found[name])
-        out = subprocess.run([str(HERE / "enter"), "--print-build"], stdout=subprocess.PIPE, text=True, check=True).stdout
-        found["build"] = pathlib.Path(out.strip())
-        _places.update(found)
-    return _places
-
-
-def enter(argv, root=None, binds=(), bare=False, directory=None):
-    """The argument list that runs argv in the sysroot (or in root)."""
-    line = [str(HERE / "enter")]
-    if root:
-        line += ["--root", str(root)]
-    if bare:
-        line += ["--bare"]
-    if directory:
-        line += ["--dir", directory]
-    for bind in binds:
-        line += ["--bind", bind]
-    return line + ["--"] + [str(a) for a in argv]
-
-
-# --- processes ---
-
-_started = []
-
-
-class Process:
-    """A process of ours: its output goes to a file, and it does not outlive this program."""
-
-    def __init__(self, name, argv, log, env=None, pass_fds=(), stdin=subprocess.DEVNULL):
-        self.name, self.log = name, pathlib.Path(log)
-        with open(self.log, "ab") as out:
-            self.popen = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
-                                          env={**os.environ, **(env or {})}, pass_fds=pass_fds,
-                                          start_new_session=True)
-        self.pid = self.popen.pid  # enter and chroot replace themselves: this is the program's own pid
-        _started.append(self)
-
-    def alive(self):
-        return self.popen.poll() is None
-
-    def family(self):
-        """Its pid and those of its living descendants."""
-        children = {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    with open("/proc/%s/stat" % entry) as f:
-                        stat = f.read().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                if stat[0] != "Z":
-                    children.setdefault(int(stat[1]), []).append(int(entry))
-        pids, todo = [], [self.pid]
-        while todo:
-            pid = todo.pop()
-            pids.append(pid)
-            todo += children.get(pid, [])
-        return pids
-
-    def stop(self, timeout_s=5):
-        """SIGTERM, then SIGKILL; its descendants too. Returns the exit status."""
-        family = self.family() if self.alive() else []
-        if self.alive():
-            self.popen.terminate()
-            try:
-                self.popen.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self.popen.kill()
-        for pid in family:
-            if pid != self.pid and _same_session(pid, self.pid):
-                _kill(pid)
-        if self in _started:
-            _started.remove(self)
-        return self.popen.wait()
-
-    def wait(self, timeout_s):
-        """The exit status, or None if it still runs."""
-        try:
-            return self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def tail(self, lines=25):
-        try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        except OSError:
-            return ""
-
-
-def _same_session(pid, sid):
-    try:
-        return os.getsid(pid) == sid
-    except OSError:
-        return False
-
-
-def _kill(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
-
-
-@atexit.register
-def _stop_all():
-    for process in list(_started):
-        process.stop(1)
-
-
-def end_all_on_signals():
-    """For main programs: SIGTERM and SIGHUP end what was started, as an exception does."""
-    def ended(signum, _):
-        sys.exit(128 + signum)  # runs the atexit handlers
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, ended)
-
-
-def wait_for(condition, timeout_s, what, every_s=0.02):
-    """Polls until condition() gives something true, and returns that."""
-    end = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise Failure("%s: not within %g s" % (what, timeout_s))
-        time.sleep(every_s)
-
-
-def _is_listening(path):
-    """Without connecting, which a one-connection server would take for its client."""
-    try:
-        with open("/proc/net/unix") as f:
-            # Num RefCount Protocol Flags Type St Inode Path; the flag says that listen() was called, not only bind()
-            return any(line.rstrip("\n").endswith(" " + path) and line.split()[3] == "00010000" for line in f)
-    except OSError:
-        return os.path.exists(path)
-
-
-# --- backends ---
-
-def find_vgd():
-    """The newest vgd built in this checkout's build folder, as its path in the chroot."""
-    build = places()["build"]
-    found = [p for p in build.glob("*/backend/vgd") if os.access(p, os.X_OK) and p.is_file()]
-    found += [p for p in build.glob("*/vgd") if os.access(p, os.X_OK) and p.is_file()]
-    named = [p for p in found if p.relative_to(build).parts[0] == os.environ.get("VGD_BUILD", "sysroot")]
-    if not named and not found:
-        raise Failure("vgd is not built in %s (./demo and ./check do that)" % build)
-    best = max(named or found, key=lambda p: p.stat().st_mtime)
-    return "/vgd/build/" + str(best.relative_to(build))
-
-
-class Backend:
-    """A vhost-user-gpu backend on a socket: kind "vgd" (ours) or "contrib" (QEMU's, for comparison).
-
-    args: further arguments; virgl: --virgl; env: further environment; binary: another program of ours (path in the
-    chroot); wrap: what to run it under, such as ["strace", "-f"].
-    """
-
-    def __init__(self, kind="vgd", args=(), virgl=True, env=None, binary=None, wrap=(), folder=None):
-        self.kind, self.args, self.virgl, self.env = kind, list(args), virgl, dict(env or {})
-        self.binary, self.wrap = binary, list(wrap)
-        self._own_folder = folder is None
-        self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="vgd-be."))
-        self.socket = str(self.folder / "gpu.sock")
-        self.process = None
-
-    def start(self):
-        env = dict(self.env)
-        if self.kind == "contrib":
-            env = {"GBM_ALWAYS_SOFTWARE": "1", "LD_PRELOAD": udmabuf_standin(), **env}
-            argv = ["/usr/lib/qemu/vhost-user-gpu", "-s", self.socket, "-r", "/dev/null"]
-            argv += ["-v"] if self.virgl else []
-        else:
-            argv = [self.binary or find_vgd(), "--socket-path=" + self.socket]
-            argv += ["--virgl"] if self.virgl else []
-        # The environment goes in by env(1), inside: a preload must not reach bash and chroot out here.
-        words = ["env"] + ["%s=%s" % i for i in env.items()] + self.wrap + argv + self.args
-        self.process = Process(self.kind, enter(words), self.folder / "backend.log")
-
-        def ready():
-            if not self.process.alive():
-                raise Failure("%s ended with status %s before its socket was there:\n%s" % (
-                    " ".join(argv), self.process.popen.returncode, self.process.tail()))
-            return _is_listening(self.socket)
-        wait_for(ready, 30, "the backend's socket")
-        return self
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    @property
-    def log(self):
-        return self.process.log.read_text(errors="replace")
-
-    def children(self, name=None):
-        """Living descendants, by /proc/PID/comm if a name is given (vgd's renderer is "vgd-worker")."""
-        found = [p for p in self.process.family() if p != self.pid]
-        return [p for p in found if name is None or comm(p) == name]
-
-    def worker(self, timeout_s=10):
-        return wait_for(lambda: self.children("vgd-worker"), timeout_s, "a vgd-worker process")[0]
-
-    def stop(self):
-        if self.process:
-            self.process.stop()
-        if self._own_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.stop()
-
-
-def comm(pid):
-    try:
-        with open("/proc/%d/comm" % pid) as f:
-            return f.read().strip()
-    except OSError:
-        return ""
-
-
-def fd_count(pid):
-    return len(os.listdir("/proc/%d/fd" % pid))
-
-
-def private_dirty_kib(pid):
-    """Private_Dirty less what is mapped from guest RAM (a memfd of QEMU's)."""
-    total, skip = 0, False
-    with open("/proc/%d/smaps" % pid) as f:
-        for line in f:
-            words = line.split()
-            if "-" in words[0] and not words[0].endswith(":"):
-                skip = "memfd:memory-backend-memfd" in line
-            elif words[0] == "Private_Dirty:" and not skip:
-                total += int(words[1])
-    return total
-
-
-def build_c(source, name, flags=("-shared", "-fPIC")):
-    """Compiles one C file of this checkout in the sysroot, once per content; gives its path in the chroot."""
-    build = places()["build"] / "lib"
-    build.mkdir(parents=True, exist_ok=True)
-    target, source = build / name, CHECKOUT / source
-    with open(build / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-            r = subprocess.run(enter(["gcc", "-O2", "-Wall", "-Wextra", *flags, "-o", "/vgd/build/lib/" + name + ".new",
-                                      "/vgd/src/" + str(source.relative_to(CHECKOUT)), "-ldl"]),
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if r.returncode:
-                raise Failure("compiling %s failed:\n%s" % (source, r.stdout))
-            os.rename(build / (name + ".new"), target)
-    return "/vgd/build/lib/" + name
-
-
-def udmabuf_standin():
-    """A library to preload where the host has no /dev/udmabuf: memfds stand in for dma-bufs."""
-    return build_c("tests/lib/udmabuf-standin.c", "udmabuf-standin.so")
+__all__ = ["CHECKOUT", "FRONTENDS", "HERE", "VM", "Backend", "Command", "Failure", "Process", "Qmp", "Result", "build_c",
+           "comm", "end_all_on_signals", "enter", "fd_count", "find_vgd", "generic", "gpu", "in_process", "pick_accel",
+           "places", "private_dirty_kib", "udmabuf_standin", "vga", "wait_for"]
 
 
 # --- devices: each gives QEMU's arguments, and its environment ---
@@ -374,119 +90,6 @@ def pick_accel():
     return memory.read_text()
 
 
-# --- the guest ---
-
-class Result:
-    """What a command in the guest did. status: its exit status, 128 + the signal, or None at a timeout."""
-
-    def __init__(self):
-        self.status, self.stdout, self.stderr, self.timed_out, self.seconds = None, b"", b"", False, 0.0
-
-    @property
-    def text(self):
-        return self.stdout.decode(errors="replace")
-
-    @property
-    def errors(self):
-        return self.stderr.decode(errors="replace")
-
-    def __repr__(self):
-        return "status %s%s\n%s%s" % (self.status, " (timed out)" if self.timed_out else "", self.text, self.errors)
-
-
-class Command:
-    """A command that runs in the guest."""
-
-    def __init__(self, vm, ident, on_output):
-        self.vm, self.id, self._on_output = vm, ident, on_output
-        self.result, self.done, self.started = Result(), threading.Event(), time.monotonic()
-        self.failed_to_start = None
-
-    def write(self, data):
-        for pos in range(0, len(data), 65536):
-            self.vm._send(self.id, b"I", data[pos:pos + 65536])
-
-    def close_stdin(self):
-        self.vm._send(self.id, b"I", b"")
-
-    def kill(self, signum=signal.SIGKILL):
-        self.vm._send(self.id, b"K", struct.pack("<I", signum))
-
-    def wait(self, timeout_s=None):
-        """Its Result. At the timeout it is killed, and the result says so."""
-        if not self.done.wait(timeout_s):
-            self.result.timed_out = True
-            self.kill()
-            self.done.wait(5)
-        if self.failed_to_start is not None:
-            raise Failure("the guest could not start the command: %s" % os.strerror(self.failed_to_start))
-        return self.result
-
-    def wait_for_output(self, text, timeout_s=30):
-        """Until text stands in its standard output."""
-        wanted = text.encode()
-        wait_for(lambda: wanted in self.result.stdout or self.done.is_set(), timeout_s, "'%s' from the guest" % text)
-        if wanted not in self.result.stdout:
-            raise Failure("the command ended without printing '%s': %r" % (text, self.result))
-
-    def _take(self, kind, payload):
-        if kind == b"O":
-            self.result.stdout += payload
-        elif kind == b"E":
-            self.result.stderr += payload
-        if kind in b"OE":
-            if self._on_output:
-                self._on_output(kind == b"E", payload)
-            return
-        if kind == b"X":
-            status, signum = struct.unpack("<II", payload)
-            self.result.status = 128 + signum if signum else status
-        elif kind == b"F":
-            self.failed_to_start = struct.unpack("<I", payload)[0]
-        self.result.seconds = time.monotonic() - self.started
-        self.done.set()
-
-
-class Qmp:
-    """QEMU's monitor. Every command has a time limit: an answer that does not come is a frozen QEMU."""
-
-    def __init__(self, path):
-        self._sock = socket.socket(socket.AF_UNIX)
-        self._sock.connect(path)
-        self._buf, self.events, self._lock = b"", [], threading.Lock()
-        self._sock.settimeout(10)
-        self._line()  # the greeting
-        self("qmp_capabilities")
-
-    def _line(self):
-        while b"\n" not in self._buf:
-            try:
-                data = self._sock.recv(65536)
-            except socket.timeout:
-                raise Failure("QEMU's monitor does not answer") from None
-            if not data:
-                raise Failure("QEMU closed its monitor")
-            self._buf += data
-        line, self._buf = self._buf.split(b"\n", 1)
-        return json.loads(line)
-
-    def __call__(self, command, timeout_s=10, **arguments):
-        with self._lock:
-            self._sock.settimeout(timeout_s)
-            self._sock.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
-            while True:
-                message = self._line()
-                if "event" in message:
-                    self.events.append(message)
-                elif "error" in message:
-                    raise Failure("QMP %s: %s" % (command, message["error"].get("desc")))
-                else:
-                    return message["return"]
-
-    def close(self):
-        self._sock.close()
-
-
 class VM:
     """A guest under QEMU.
 
@@ -545,7 +148,7 @@ class VM:
         env = dict(self.env)
         if self.display.startswith(("gtk", "sdl")):
             env.update(self._start_xvfb())
-        wait_for(lambda: _is_listening("%s/fs.sock" % f), 20, "virtiofsd's socket")
+        wait_for(lambda: is_listening("%s/fs.sock" % f), 20, "virtiofsd's socket")
         accel = ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else \
                 ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
         words = ["env"] + ["%s=%s" % i for i in env.items()] + [
@@ -566,7 +169,7 @@ class VM:
         self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log")
         self._processes.append(self.process)
         for name in ("qmp", "exec"):
-            wait_for(lambda n=name: self._check_qemu() and _is_listening("%s/%s.sock" % (f, n)), 60, "QEMU's sockets")
+            wait_for(lambda n=name: self._check_qemu() and is_listening("%s/%s.sock" % (f, n)), 60, "QEMU's sockets")
         self.qmp = Qmp("%s/qmp.sock" % f)
         self._port = socket.socket(socket.AF_UNIX)
         self._port.connect("%s/exec.sock" % f)

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 
-from support import (Failure, check, check_all_end, check_monitor, check_no_stuck_tasks, check_progress,
+from support import (check, check_all_end, check_monitor, check_no_stuck_tasks, check_progress,
                      check_rendering, check_screen, frames, guest, limit, long, start_drawing, vgd_vm)
 
 
