@@ -5,17 +5,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "egl_load.h"
-#include "fd.h"
 #include "log.h"
 
 #define DRI_FOLDER "/dev/dri"
@@ -125,10 +121,6 @@ void vgd_render_node_driver(const char *node, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "%s", driver != NULL ? driver + 1 : target);
 }
 
-/*
- * The children. They load EGL, make a context and write what they saw to a pipe; they end by
- * _exit, so no destructor of a driver runs.
- */
 bool vgd_egl_load(struct vgd_egl *egl)
 {
     *egl = (struct vgd_egl){0};
@@ -272,80 +264,23 @@ struct question {
     enum vgd_gl_platform platform;
     const char *render_node;
     int device_idx;
-    bool count_devices;
 };
 
-union answer {
-    struct vgd_gl_trial trial;
-    uint32_t n_devices;
-};
-
-_Noreturn static void child_main(const struct question *q, int pipe_fd)
+static void answer_trial(const void *question, void *answer)
 {
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null_fd >= 0) {
-        (void)dup2(null_fd, STDOUT_FILENO); /* drivers chat */
-        (void)dup2(null_fd, STDERR_FILENO);
-    }
-    union answer a;
-    memset(&a, 0, sizeof(a));
-    if (q->count_devices) {
-        struct vgd_egl egl;
-        EGLint n = 0;
-        if (vgd_egl_load(&egl) && egl.query_devices != NULL && egl.query_devices(0, NULL, &n)) {
-            a.n_devices = n < VGD_EGL_DEVICES_MAX ? (uint32_t)n : VGD_EGL_DEVICES_MAX;
-        }
-    } else {
-        try_in_child(q->platform, q->render_node, q->device_idx, &a.trial);
-    }
-    ssize_t n = write(pipe_fd, &a, sizeof(a)); /* below PIPE_BUF: whole or not at all */
-    _exit(n == (ssize_t)sizeof(a) ? 0 : 1);
+    const struct question *q = question;
+    try_in_child(q->platform, q->render_node, q->device_idx, answer);
 }
 
-/* Run one child. false: *reason says how it ended. */
-static bool ask_child(const struct question *q, union answer *out, char *reason,
-                      size_t reason_bytes)
+static void answer_device_count(const void *question, void *answer)
 {
-    _Static_assert(sizeof(*out) <= 4096, "an answer must fit a pipe at once");
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) != 0) {
-        (void)snprintf(reason, reason_bytes, "pipe: %s", strerror(errno));
-        return false;
+    (void)question;
+    struct vgd_egl egl;
+    EGLint n = 0;
+    if (vgd_egl_load(&egl) && egl.query_devices != NULL && egl.query_devices(0, NULL, &n)) {
+        uint32_t count = n < VGD_EGL_DEVICES_MAX ? (uint32_t)n : VGD_EGL_DEVICES_MAX;
+        memcpy(answer, &count, sizeof(count));
     }
-    pid_t pid = fork();
-    if (pid == 0) {
-        child_main(q, fds[1]);
-    }
-    (void)close(fds[1]);
-    VGD_AUTO_FD from_child = fds[0];
-    if (pid < 0) {
-        (void)snprintf(reason, reason_bytes, "fork: %s", strerror(errno));
-        return false;
-    }
-    struct pollfd ready = {.fd = from_child, .events = POLLIN};
-    uint64_t deadline_ns = vgd_now_ns() + VGD_GL_TRY_DEADLINE_MS * 1000000ull;
-    int rc;
-    do {
-        uint64_t now_ns = vgd_now_ns();
-        rc = poll(&ready, 1, now_ns < deadline_ns ? (int)((deadline_ns - now_ns) / 1000000u) : 0);
-    } while (rc < 0 && errno == EINTR);
-    bool got = rc > 0 && read(from_child, out, sizeof(*out)) == (ssize_t)sizeof(*out);
-    (void)kill(pid, SIGKILL); /* it has answered, or will not */
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (got) {
-        return true;
-    }
-    if (rc == 0) {
-        (void)snprintf(reason, reason_bytes, "timed out after %d s", VGD_GL_TRY_DEADLINE_MS / 1000);
-    } else if (WIFSIGNALED(status)) {
-        (void)snprintf(reason, reason_bytes, "crashed (signal %d)", WTERMSIG(status));
-    } else {
-        (void)snprintf(reason, reason_bytes, "ended with status %d", WEXITSTATUS(status));
-    }
-    return false;
 }
 
 void vgd_gl_try(enum vgd_gl_platform platform, const char *render_node, int device_idx,
@@ -353,19 +288,18 @@ void vgd_gl_try(enum vgd_gl_platform platform, const char *render_node, int devi
 {
     struct question q = {
         .platform = platform, .render_node = render_node, .device_idx = device_idx};
-    union answer a;
-    *out = (struct vgd_gl_trial){0};
-    if (ask_child(&q, &a, out->reason, sizeof(out->reason))) {
-        *out = a.trial;
+    char reason[VGD_CHILD_REASON_BYTES];
+    if (!vgd_child_ask(answer_trial, &q, out, sizeof(*out), VGD_GL_TRY_DEADLINE_MS, reason)) {
+        copy_text(out->reason, sizeof(out->reason), reason);
     }
 }
 
 uint32_t vgd_egl_device_count(void)
 {
-    struct question q = {.count_devices = true};
-    union answer a;
-    char reason[VGD_GL_WHY_BYTES];
-    return ask_child(&q, &a, reason, sizeof(reason)) ? a.n_devices : 0;
+    uint32_t n = 0;
+    char reason[VGD_CHILD_REASON_BYTES];
+    (void)vgd_child_ask(answer_device_count, NULL, &n, sizeof(n), VGD_GL_TRY_DEADLINE_MS, reason);
+    return n;
 }
 
 /* NVIDIA's driver without a DRM node is the one GPU that shows nowhere under DRI_FOLDER. */

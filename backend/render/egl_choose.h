@@ -70,7 +70,7 @@ uint32_t vgd_egl_device_count(void);
 
 /**
  * Choose. @render_node NULL or "": any; else only that node is ever opened. @wanted VGD_GL_AUTO:
- * the order above. A choice that was made before can be passed back to skip the trials.
+ * the order above.
  * VGD_HOST_FAILED: *why says what to do.
  */
 VGD_MUST_CHECK enum vgd_status vgd_gl_choose(const char *render_node, enum vgd_gl_platform wanted,

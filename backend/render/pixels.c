@@ -147,10 +147,14 @@ void vgd_pixels_convert(uint32_t format, uint32_t w_px, uint32_t h_px, const voi
     }
     assert(in_stride_bytes % VGD_BYTES_PER_PIXEL == 0 &&
            out_stride_bytes % VGD_BYTES_PER_PIXEL == 0);
-    /* The images only borrow the memory; pixman does not write to a source. */
-    pixman_image_t *src =
-        pixman_image_create_bits_no_clear(pixman_format(format), (int)w_px, (int)h_px,
-                                          (uint32_t *)(uintptr_t)in, (int)in_stride_bytes);
+    /* The images only borrow the memory. pixman does not write to a source, but wants it writable.
+     */
+    union {
+        const void *bytes;
+        uint32_t *words;
+    } source = {.bytes = in};
+    pixman_image_t *src = pixman_image_create_bits_no_clear(
+        pixman_format(format), (int)w_px, (int)h_px, source.words, (int)in_stride_bytes);
     pixman_image_t *dst = pixman_image_create_bits_no_clear(PIXMAN_a8r8g8b8, (int)w_px, (int)h_px,
                                                             (uint32_t *)out, (int)out_stride_bytes);
     if (src != NULL && dst != NULL) {

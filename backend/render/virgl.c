@@ -934,8 +934,7 @@ static enum vgd_status virgl_context_attach(struct vgd_render *r, uint32_t ctx_i
         if (ctx->resources_2d_count == ctx->resources_2d_capacity) {
             uint32_t capacity =
                 ctx->resources_2d_capacity == 0 ? 4 : ctx->resources_2d_capacity * 2;
-            struct resource **grown =
-                reallocarray(ctx->resources_2d, capacity, sizeof(ctx->resources_2d[0]));
+            struct resource **grown = reallocarray(ctx->resources_2d, capacity, sizeof(void *));
             if (grown == NULL) {
                 return VGD_NO_MEMORY;
             }
@@ -1391,7 +1390,9 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
     v->drm_fd = -1;
     v->poll_timer = vgd_timer_create(options->loop, poll_timer_fired, v);
     enum vgd_status st = v->poll_timer != NULL ? VGD_OK : VGD_NO_MEMORY;
-    if (st == VGD_OK) {
+    if (st == VGD_OK && options->choice != NULL) {
+        v->choice = *options->choice;
+    } else if (st == VGD_OK) {
         st = vgd_gl_choose(options->render_node, options->platform, &v->choice, why, why_bytes);
     }
     if (st == VGD_OK && !init_library(v, why, why_bytes)) {

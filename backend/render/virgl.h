@@ -14,10 +14,12 @@
 #include "render.h"
 
 struct vgd_virgl_options {
-    const char *render_node;       /* NULL or "": choose; else only this node is ever opened */
-    enum vgd_gl_platform platform; /* VGD_GL_AUTO: choose */
-    bool require_hardware;         /* software GL is an error */
-    struct vgd_loop *loop;         /* borrowed; outlives the renderer */
+    const char *render_node;            /* NULL or "": choose; else only this node is ever opened */
+    enum vgd_gl_platform platform;      /* VGD_GL_AUTO: choose */
+    const struct vgd_gl_choice *choice; /* NULL: choose by the two above; else go that way at once,
+                                           as an earlier worker did (copied) */
+    bool require_hardware;              /* software GL is an error */
+    struct vgd_loop *loop;              /* borrowed; outlives the renderer */
     struct vgd_render_callbacks callbacks; /* copied */
 };
 
@@ -26,14 +28,15 @@ struct vgd_virgl_options {
  * @why  one line for the operator on failure: what is missing and how to get it
  *
  * VGD_HOST_FAILED, VGD_NO_MEMORY. Logs the GPU, and loudly when it is software.
- * Thread: loop, before any other thread exists (candidates are tried in children).
+ * Thread: loop, before any other thread exists: unless there is only one way, candidates are tried
+ * in children.
  */
 VGD_MUST_CHECK enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options,
                                                 struct vgd_render **out, char *why,
                                                 size_t why_bytes);
 
-/** How the renderer reached its GPU; pass it back as options after a restart to skip the search.
- *  Borrowed; lives as long as @render, which vgd_virgl_create made. */
+/** How the renderer reached its GPU; pass it back in the options after a restart to skip the
+ * search. Borrowed; lives as long as @render, which vgd_virgl_create made. */
 const struct vgd_gl_choice *vgd_virgl_choice(const struct vgd_render *render);
 
 /** The library's version as far as its symbols tell: "0.10", "1.0 or 1.1", ... A literal. */
