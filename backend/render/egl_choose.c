@@ -45,6 +45,14 @@ bool vgd_gl_platform_parse(const char *text, enum vgd_gl_platform *out)
     return false;
 }
 
+void vgd_gl_keep_off_nodes(void)
+{
+    if (access(DRI_FOLDER, F_OK) == 0) {
+        (void)setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
+        (void)setenv("GBM_ALWAYS_SOFTWARE", "1", 1);
+    }
+}
+
 bool vgd_gl_is_software(const char *gl_renderer)
 {
     static const char *const names[] = {
@@ -221,6 +229,7 @@ static void try_in_child(enum vgd_gl_platform platform, const char *render_node,
         break;
     case VGD_GL_AUTO:
     case VGD_GL_SURFACELESS:
+        vgd_gl_keep_off_nodes();
         display =
             egl.get_platform_display(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY, NULL);
         break;
@@ -308,8 +317,15 @@ static bool other_gpu_present(void)
     return access("/dev/nvidiactl", F_OK) == 0;
 }
 
-/* The first node that renders in hardware. One whose GL is software (vgem, virtio-gpu without 3D)
- * is not usable: surfaceless gives the same with no node open. */
+/* Does the node itself render? One whose GL is our own CPU's (vgem, virtio-gpu without 3D) does
+ * not: surfaceless gives the same with no node open. A guest's virgl does, whatever renders for it.
+ */
+static bool renders(const struct vgd_gl_trial *t)
+{
+    return t->ok && (!t->is_software || strncmp(t->gl_renderer, "virgl", strlen("virgl")) == 0);
+}
+
+/* The first node that renders. */
 static bool choose_node(struct vgd_gl_choice *out, char *tried, size_t tried_bytes)
 {
     char nodes[VGD_RENDER_NODES_MAX][64];
@@ -321,7 +337,7 @@ static bool choose_node(struct vgd_gl_choice *out, char *tried, size_t tried_byt
         char driver[32];
         vgd_render_node_driver(nodes[i], driver, sizeof(driver));
         vgd_gl_try(VGD_GL_GBM, nodes[i], -1, &t);
-        if (t.ok && !t.is_software) {
+        if (renders(&t)) {
             out->platform = VGD_GL_GBM;
             (void)snprintf(out->render_node, sizeof(out->render_node), "%.63s", nodes[i]);
             (void)snprintf(out->why, sizeof(out->why), "first usable render node (%s, %.100s)",
@@ -342,8 +358,7 @@ static bool choose_node(struct vgd_gl_choice *out, char *tried, size_t tried_byt
 static bool choose_surfaceless(struct vgd_gl_choice *out, const char *tried)
 {
     out->platform = VGD_GL_SURFACELESS;
-    bool nodes_there = access(DRI_FOLDER, F_OK) == 0;
-    if (!nodes_there && !other_gpu_present()) {
+    if (access(DRI_FOLDER, F_OK) != 0 && !other_gpu_present()) {
         /* Nothing but software can come of it, and Mesa has no node to open. */
         (void)snprintf(out->why, sizeof(out->why), "no render node: surfaceless EGL");
         return true;
@@ -354,8 +369,6 @@ static bool choose_surfaceless(struct vgd_gl_choice *out, const char *tried)
         vgd_log(VGD_LOG_INFO, "render", "surfaceless EGL is not usable: %s", t.reason);
         return false;
     }
-    /* Mesa would try every node again in our process before it falls back. */
-    out->force_software = t.is_software;
     (void)snprintf(out->why, sizeof(out->why), "%s%.120s%ssurfaceless EGL (%.80s)",
                    tried[0] != '\0' ? "no usable render node (" : "", tried,
                    tried[0] != '\0' ? "): " : "", t.gl_renderer);
@@ -369,7 +382,7 @@ static bool choose_device(struct vgd_gl_choice *out)
     for (uint32_t i = 0; i < n; i++) {
         struct vgd_gl_trial t;
         vgd_gl_try(VGD_GL_DEVICE, NULL, (int)i, &t);
-        if (t.ok && !t.is_software) {
+        if (renders(&t)) {
             out->device_idx = (int)i;
             break;
         }

@@ -27,14 +27,14 @@ const char *vgd_gl_platform_name(enum vgd_gl_platform platform);
 bool vgd_gl_platform_parse(const char *text, enum vgd_gl_platform *out);
 
 #define VGD_RENDER_NODES_MAX 32u
-#define VGD_GL_TRY_DEADLINE_MS 5000
+#define VGD_GL_TRY_DEADLINE_MS 15000 /* a cold start of Mesa and LLVM in an emulated VM takes 6 s  \
+                                      */
 #define VGD_GL_WHY_BYTES 256u
 
 struct vgd_gl_choice {
     enum vgd_gl_platform platform; /* never VGD_GL_AUTO */
     char render_node[64];          /* "" unless platform is VGD_GL_GBM */
     int device_idx;                /* of eglQueryDevicesEXT; -1 unless platform is VGD_GL_DEVICE */
-    bool force_software;           /* keep Mesa from opening render nodes of its own accord */
     char why[VGD_GL_WHY_BYTES];    /* for people */
 };
 
@@ -48,6 +48,11 @@ struct vgd_gl_trial {
     bool dmabuf_export; /* EGL_MESA_image_dma_buf_export is there; whether it works is another
                            question */
 };
+
+/** Surfaceless means: no render node. Mesa's EGL would try every node and take one of its own
+ * choice; this keeps it to software (it may still open vgem, which is no GPU). Other vendors' EGL,
+ * which has other ways to its GPU, does not look at it. For this process and its children. */
+void vgd_gl_keep_off_nodes(void);
 
 /** Is this a GL_RENDERER of a CPU rasteriser? */
 bool vgd_gl_is_software(const char *gl_renderer);

@@ -1280,9 +1280,7 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
         break;
     case VGD_GL_AUTO:
     case VGD_GL_SURFACELESS:
-        if (v->choice.force_software && setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1) != 0) {
-            return false;
-        }
+        vgd_gl_keep_off_nodes();
         if (access("/dev/dri", F_OK) == 0) {
             /* Without an fd the library opens the first render node for GBM, which surfaceless
              * does not need. This one gives it a GBM device that can do nothing. */
