@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -185,32 +186,39 @@ def find_vgd():
 
 
 class Backend:
-    """A vhost-user-gpu backend on a socket: kind "vgd" (ours) or "contrib" (QEMU's, for comparison).
+    """A vhost-user-gpu backend: kind "vgd" (ours) or "contrib" (QEMU's, for comparison).
 
     args: further arguments; virgl: --virgl; env: further environment; binary: another program of ours (path in the
-    chroot); wrap: what to run it under, such as ["strace", "-f"].
+    chroot); wrap: what to run it under, such as ["strace", "-f"]; by_fd: connected to QEMU by a socket pair, as libvirt
+    does, not by a path.
     """
 
-    def __init__(self, kind="vgd", args=(), virgl=True, env=None, binary=None, wrap=(), folder=None):
+    def __init__(self, kind="vgd", args=(), virgl=True, env=None, binary=None, wrap=(), by_fd=False, folder=None):
         self.kind, self.args, self.virgl, self.env = kind, list(args), virgl, dict(env or {})
         self.binary, self.wrap = binary, list(wrap)
         self._own_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="vgd-be."))
         self.socket = str(self.folder / "gpu.sock")
+        self.qemu_end, self._our_end = socket.socketpair() if by_fd else (None, None)
         self.process = None
 
     def start(self):
-        env = dict(self.env)
+        # Control sockets go to a folder of this backend's own.
+        env = {"XDG_RUNTIME_DIR": str(self.folder), **self.env}
         if self.kind == "contrib":
             env = {"GBM_ALWAYS_SOFTWARE": "1", "LD_PRELOAD": udmabuf_standin(), **env}
-            argv = ["/usr/lib/qemu/vhost-user-gpu", "-s", self.socket, "-r", "/dev/null"]
-            argv += ["-v"] if self.virgl else []
+            argv = ["/usr/lib/qemu/vhost-user-gpu", "-r", "/dev/null"] + (["-v"] if self.virgl else [])
         else:
-            argv = [self.binary or find_vgd(), "--socket-path=" + self.socket]
-            argv += ["--virgl"] if self.virgl else []
+            argv = [self.binary or find_vgd()] + (["--virgl"] if self.virgl else [])
+        end = self._our_end
+        argv.append("--fd=%d" % end.fileno() if end else "--socket-path=" + self.socket)
         # The environment goes in by env(1), inside: a preload must not reach bash and chroot out here.
         words = ["env"] + ["%s=%s" % i for i in env.items()] + self.wrap + argv + self.args
-        self.process = Process(self.kind, enter(words), self.folder / "backend.log")
+        self.process = Process(self.kind, enter(words), self.folder / "backend.log",
+                               pass_fds=(end.fileno(),) if end else ())
+        if end:
+            end.close()
+            return self
 
         def ready():
             if not self.process.alive():
@@ -219,6 +227,12 @@ class Backend:
             return is_listening(self.socket)
         wait_for(ready, 30, "the backend's socket")
         return self
+
+    def ctl(self, *args):
+        """Runs vgdctl on this backend; gives its subprocess.CompletedProcess, output as text."""
+        tool = os.path.dirname(self.binary or find_vgd()) + "/control/vgdctl"
+        words = ["env", "XDG_RUNTIME_DIR=%s" % self.folder, tool, *args]
+        return subprocess.run(enter(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
 
     @property
     def pid(self):
@@ -239,6 +253,8 @@ class Backend:
     def stop(self):
         if self.process:
             self.process.stop()
+        if self.qemu_end:
+            self.qemu_end.close()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -57,10 +57,15 @@ def _join(name, props):
 
 
 def _vhost(name, backend, chardev, props):
-    path = backend if isinstance(backend, str) else backend.socket
-    return {"args": ["-chardev", "socket,id=%s,path=%s" % (chardev, path),
-                     "-device", _join(name, {"id": "dev-" + chardev, "chardev": chardev, **props})], "env": {},
-            "id": "dev-" + chardev}
+    device = {"env": {}, "id": "dev-" + chardev, "pass_fds": ()}
+    if getattr(backend, "qemu_end", None):
+        where = "fd=%d" % backend.qemu_end.fileno()
+        device["pass_fds"] = (backend.qemu_end.fileno(),)
+    else:
+        where = "path=" + (backend if isinstance(backend, str) else backend.socket)
+    device["args"] = ["-chardev", "socket,id=%s,%s" % (chardev, where),
+                      "-device", _join(name, {"id": device["id"], "chardev": chardev, **props})]
+    return device
 
 
 FRONTENDS = {"gpu": gpu, "vga": vga, "generic": generic}
@@ -166,7 +171,8 @@ class VM:
         for device in self.devices:
             words += device["args"]
         binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"]]
-        self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log")
+        self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log",
+                               pass_fds=[fd for d in self.devices for fd in d.get("pass_fds", ())])
         self._processes.append(self.process)
         for name in ("qmp", "exec"):
             wait_for(lambda n=name: self._check_qemu() and is_listening("%s/%s.sock" % (f, n)), 60, "QEMU's sockets")

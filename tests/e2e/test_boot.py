@@ -1,4 +1,6 @@
 """Stock QEMU, each front-end device: boots, renders through us, shows the right pixels, leaves nothing behind."""
+import json
+
 from support import (Failure, check, check_all_end, check_monitor, check_no_stuck_tasks, check_rendering, check_screen,
                      guest, picture, vgd_vm)
 
@@ -81,3 +83,28 @@ def test_only_the_chosen_node_is_opened():
             result = machine.run(script, timeout_s=60)
             opened = result.text.split()
             check(opened == [node], "told %s, opened %s\n%s" % (node, opened, result.errors[-800:]))
+
+
+def test_connected_as_libvirt_does():
+    """One end of a socket pair by --fd, no path."""
+    with guest(by_fd=True) as (machine, backend):
+        check_rendering(machine)
+        check_screen(machine)
+        family = backend.process.family()
+        machine.quit()
+        check_all_end(family)
+
+
+def test_vgdctl():
+    """status tells of this guest; screenshot gives the screen's pixels without asking QEMU."""
+    with guest() as (machine, backend):
+        status = backend.ctl("status", "--json")
+        check(status.returncode == 0 and isinstance(json.loads(status.stdout), dict), "vgdctl status: %s" % status)
+        command = machine.popen(["/vgd/guest/picture", "--hold"])
+        command.wait_for_output("holding", 60)
+        path = machine.folder / "ctl.png"
+        shot = backend.ctl("screenshot", "0", str(path))
+        check(shot.returncode == 0, "vgdctl screenshot: %s" % shot)
+        wrong, told = picture.compare(path)
+        check(wrong == 0, told)
+        command.close_stdin()

@@ -95,7 +95,8 @@ class Checker:
         log = self.folder / build.name / "meson-logs" / (suite + ".json")
         log.unlink(missing_ok=True)
         began = time.monotonic()
-        r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        env = {**os.environ, "LSAN_OPTIONS": "print_suppressions=0:suppressions=%s" % (HERE / "lsan.supp")}
+        r = subprocess.run(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         tests = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         before = (self.tally.passed, len(self.tally.failures), len(self.tally.skips))
         for test in tests:
