@@ -7,7 +7,7 @@ from support import Failure, check, check_no_stuck_tasks, guest, limit, vgd_vm
 TESTS = "spec@!opengl 1.1@(draw|depth|clip)|spec@arb_vertex_array|spec@glsl-1.20@execution@built-in"
 NOT = "default_fb"  # wants a window
 # From best to worst, as piglit ranks them.
-RANK = ["pass", "warn", "skip", "notrun", "incomplete", "fail", "timeout", "crash"]
+RANK = ["pass", "Subtests", "warn", "skip", "notrun", "incomplete", "fail", "timeout", "crash"]
 
 
 def results(machine):
