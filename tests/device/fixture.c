@@ -1,0 +1,623 @@
+/* SPDX-License-Identifier: MIT */
+#include "fixture.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "log.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#endif
+#ifdef HAS_ASAN
+#include <sanitizer/lsan_interface.h>
+#endif
+
+bool fixture_leaked(void)
+{
+#ifdef HAS_ASAN
+    return __lsan_do_recoverable_leak_check() != 0;
+#else
+    return false;
+#endif
+}
+
+unsigned fixture_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    assert(dir != NULL);
+    unsigned n = 0;
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+/* --- display --- */
+
+static struct recorder *recorder_of(struct vgd_display *d)
+{
+    return (struct recorder *)d;
+}
+
+static void record(struct vgd_display *d, struct event event)
+{
+    struct recorder *r = recorder_of(d);
+    if (r->events_count < EVENTS_MAX) {
+        r->events[r->events_count] = event;
+    }
+    r->events_count++;
+}
+
+static void rec_set(struct vgd_display *d, uint32_t scanout_idx, uint32_t res_id,
+                    struct vgd_rect src)
+{
+    assert(src.w_px > 0 && src.h_px > 0);
+    record(d, (struct event){
+                  .kind = EVENT_SET, .scanout_idx = scanout_idx, .res_id = res_id, .rect = src});
+}
+
+static void rec_disable(struct vgd_display *d, uint32_t scanout_idx)
+{
+    record(d, (struct event){.kind = EVENT_DISABLE, .scanout_idx = scanout_idx});
+}
+
+static void rec_flush(struct vgd_display *d, uint32_t scanout_idx, struct vgd_rect damage)
+{
+    assert(damage.w_px > 0 && damage.h_px > 0);
+    record(d, (struct event){.kind = EVENT_FLUSH, .scanout_idx = scanout_idx, .rect = damage});
+}
+
+static void rec_cursor(struct vgd_display *d, struct vgd_cursor_pos pos, uint32_t hot_x_px,
+                       uint32_t hot_y_px, const uint8_t *pixels)
+{
+    record(d, (struct event){.kind = pixels != NULL ? EVENT_CURSOR : EVENT_CURSOR_HIDDEN,
+                             .scanout_idx = pos.scanout_id,
+                             .pos = pos,
+                             .hot_x_px = hot_x_px,
+                             .hot_y_px = hot_y_px});
+    if (pixels != NULL) {
+        memcpy(recorder_of(d)->pixels, pixels, VGD_CURSOR_BYTES);
+    }
+}
+
+static void rec_move(struct vgd_display *d, struct vgd_cursor_pos pos)
+{
+    record(d, (struct event){.kind = EVENT_CURSOR_MOVE, .scanout_idx = pos.scanout_id, .pos = pos});
+}
+
+static void answer_info(vgd_display_info_fn fn, void *user)
+{
+    struct vgd_resp_display_info info = {0};
+    info.pmodes[0] = (struct vgd_display_one){.rect = {.w_px = 1280, .h_px = 800}, .enabled = 1};
+    fn(user, &info);
+}
+
+static void answer_edid(const struct recorder *r, vgd_display_edid_fn fn, void *user)
+{
+    static const uint8_t edid[128] = {0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00};
+    fn(user, edid, r->no_edid ? 0 : sizeof(edid));
+}
+
+static void ask(struct recorder *r, vgd_display_info_fn info, vgd_display_edid_fn edid, void *user)
+{
+    if (!r->defer) {
+        if (info != NULL) {
+            answer_info(info, user);
+        } else {
+            answer_edid(r, edid, user);
+        }
+        return;
+    }
+    assert(r->questions_count < QUESTIONS_MAX);
+    r->questions[r->questions_count].info = info;
+    r->questions[r->questions_count].edid = edid;
+    r->questions[r->questions_count].user = user;
+    r->questions_count++;
+}
+
+static void rec_get_info(struct vgd_display *d, vgd_display_info_fn fn, void *user)
+{
+    ask(recorder_of(d), fn, NULL, user);
+}
+
+static void rec_get_edid(struct vgd_display *d, uint32_t scanout_idx, vgd_display_edid_fn fn,
+                         void *user)
+{
+    (void)scanout_idx;
+    ask(recorder_of(d), NULL, fn, user);
+}
+
+static void rec_cancel(struct vgd_display *d)
+{
+    recorder_of(d)->questions_count = 0;
+}
+
+void recorder_init(struct recorder *d)
+{
+    static const struct vgd_display_ops ops = {
+        .scanout_set = rec_set,
+        .scanout_disable = rec_disable,
+        .flush = rec_flush,
+        .cursor_update = rec_cursor,
+        .cursor_move = rec_move,
+        .get_info = rec_get_info,
+        .get_edid = rec_get_edid,
+        .cancel = rec_cancel,
+    };
+    *d = (struct recorder){.base.ops = &ops};
+}
+
+void recorder_answer(struct recorder *d)
+{
+    while (d->questions_count > 0) {
+        d->questions_count--;
+        uint32_t i = d->questions_count; /* the last one first: answers come in any order */
+        if (d->questions[i].info != NULL) {
+            answer_info(d->questions[i].info, d->questions[i].user);
+        } else {
+            answer_edid(d, d->questions[i].edid, d->questions[i].user);
+        }
+    }
+}
+
+void events_clear(struct bench *b)
+{
+    b->display.events_count = 0;
+}
+
+uint32_t events_of(const struct bench *b, enum event_kind kind)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->display.events_count && i < EVENTS_MAX; i++) {
+        n += b->display.events[i].kind == kind;
+    }
+    return n;
+}
+
+/* --- guest memory --- */
+
+static const uint64_t region_gpa[REGIONS_COUNT] = {LOW_GPA, MIDDLE_GPA, HIGH_GPA};
+
+static bool region_of(const struct bench *b, uint64_t gpa, uint32_t *out)
+{
+    for (uint32_t i = 0; i < REGIONS_COUNT; i++) {
+        if (gpa >= region_gpa[i] && gpa - region_gpa[i] < REGION_BYTES && !b->ram_gone[i]) {
+            *out = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+uint8_t *ram_at(struct bench *b, uint64_t gpa)
+{
+    uint32_t i = 0;
+    bool found = region_of(b, gpa, &i);
+    assert(found);
+    return b->ram[i] + (gpa - region_gpa[i]);
+}
+
+static enum vgd_status translate(void *user, uint64_t addr, uint64_t len_bytes, struct iovec *iov,
+                                 uint32_t *n_iov, uint32_t max)
+{
+    struct bench *b = user;
+    uint32_t n = *n_iov;
+    while (len_bytes > 0) {
+        uint32_t i = 0;
+        if (!region_of(b, addr, &i) || n == max) {
+            return VGD_RANGE;
+        }
+        uint64_t left_bytes = REGION_BYTES - (addr - region_gpa[i]);
+        uint64_t here_bytes = len_bytes < left_bytes ? len_bytes : left_bytes;
+        iov[n++] = (struct iovec){b->ram[i] + (addr - region_gpa[i]), here_bytes};
+        addr += here_bytes;
+        len_bytes -= here_bytes;
+    }
+    *n_iov = n;
+    return VGD_OK;
+}
+
+/* --- the device --- */
+
+static void fence_done(void *user, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq)
+{
+    struct bench *b = user;
+    vgd_gpu_fence_done(b->gpu, ctx_id, ring_idx, seq);
+}
+
+static void context_lost(void *user, uint32_t ctx_id)
+{
+    struct bench *b = user;
+    vgd_gpu_context_lost(b->gpu, ctx_id);
+}
+
+static void completed(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes)
+{
+    struct sent *s = (struct sent *)req; /* the first member */
+    assert(s->bench == user);
+    assert(n_bytes <= req->resp_capacity_bytes && n_bytes <= sizeof(s->resp));
+    s->completions++;
+    assert(s->completions == 1);
+    s->resp_bytes = n_bytes;
+    memcpy(s->resp, resp, n_bytes);
+    if (n_bytes >= VGD_CTRL_HDR_SIZE) {
+        struct vgd_reader r = vgd_reader_of(resp, VGD_CTRL_HDR_SIZE);
+        enum vgd_status st = vgd_ctrl_hdr_decode(&r, &s->hdr);
+        assert(st == VGD_OK);
+    }
+}
+
+static void render_open(struct bench *b, const struct bench_setup *setup)
+{
+    struct vgd_fake_config config = {
+        .callbacks = {.fence_done = fence_done, .context_lost = context_lost, .user = b},
+        .no_3d = setup->no_3d,
+        .n_capsets = 2,
+        .capsets =
+            {
+                {.id = VGD_CAPSET_VIRGL, .max_version = 1, .size_bytes = CAPSET_VIRGL_BYTES},
+                {.id = VGD_CAPSET_VIRGL2, .max_version = 2, .size_bytes = CAPSET_VIRGL2_BYTES},
+            },
+        .capsets_are_zero = setup->capsets_are_zero,
+        .rings_count = setup->rings_count,
+    };
+    b->render = vgd_fake_create(&config);
+    assert(b->render != NULL);
+}
+
+void bench_open(struct bench *b, const struct bench_setup *setup)
+{
+    static const struct bench_setup plain;
+    if (setup == NULL) {
+        setup = &plain;
+    }
+    *b = (struct bench){.fence_id = 1};
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    recorder_init(&b->display);
+    render_open(b, setup);
+    for (uint32_t i = 0; i < REGIONS_COUNT; i++) {
+        b->ram[i] = calloc(1, REGION_BYTES);
+        assert(b->ram[i] != NULL);
+    }
+    if (setup->area != NULL) {
+        b->area = setup->area;
+        b->area_bytes = setup->area_bytes;
+        b->area_lent = true;
+    } else if (setup->with_journal) {
+        b->area_bytes = vgd_gpu_journal_area_bytes(&setup->limits);
+        b->area =
+            mmap(NULL, b->area_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        assert(b->area != MAP_FAILED);
+    }
+    if (b->area != NULL) {
+        b->journal = vgd_journal_open(b->area, b->area_bytes);
+        assert(b->journal != NULL);
+    }
+    b->config = (struct vgd_gpu_config){
+        .render = b->render,
+        .display = &b->display.base,
+        .memory = {.translate = translate, .user = b},
+        .journal = b->journal,
+        .counters = &b->counters,
+        .n_scanouts = 4,
+        .limits = setup->limits,
+        .complete = completed,
+        .user = b,
+    };
+    b->gpu = vgd_gpu_create(&b->config);
+    assert(b->gpu != NULL);
+    if (!setup->without_features) {
+        vgd_gpu_set_features(b->gpu,
+                             setup->features != 0 ? setup->features : vgd_gpu_features(b->gpu));
+    }
+}
+
+void bench_close(struct bench *b)
+{
+    vgd_gpu_destroy(b->gpu);
+    b->render->ops->destroy(b->render);
+    vgd_journal_close(b->journal);
+    if (b->area != NULL && !b->area_lent) {
+        (void)munmap(b->area, b->area_bytes);
+    }
+    for (uint32_t i = 0; i < REGIONS_COUNT; i++) {
+        free(b->ram[i]);
+    }
+}
+
+void bench_replace_worker(struct bench *b, bool no_3d)
+{
+    /* The device's own destroy does not touch the journal, so this is what a death leaves. */
+    uint64_t features = vgd_gpu_features(b->gpu);
+    vgd_gpu_destroy(b->gpu);
+    b->render->ops->destroy(b->render);
+    vgd_journal_close(b->journal);
+    recorder_init(&b->display);
+    render_open(b, &(struct bench_setup){.no_3d = no_3d});
+    b->journal = vgd_journal_open(b->area, b->area_bytes);
+    assert(b->journal != NULL);
+    b->config.render = b->render;
+    b->config.journal = b->journal;
+    b->gpu = vgd_gpu_create(&b->config);
+    assert(b->gpu != NULL);
+    vgd_gpu_set_features(b->gpu, features);
+}
+
+/* --- commands --- */
+
+static void sent_init(struct bench *b, struct sent *s, size_t n_bytes, size_t capacity,
+                      enum vgd_gpu_queue queue)
+{
+    memset(s, 0xa5, sizeof(*s)); /* the caller's struct holds anything */
+    s->bench = b;
+    s->completions = 0;
+    s->resp_bytes = 0;
+    s->hdr = (struct vgd_ctrl_hdr){0};
+    s->req.cmd_bytes = n_bytes;
+    s->req.resp_capacity_bytes = capacity;
+    s->req.queue = queue;
+}
+
+void send_bytes(struct bench *b, struct sent *s, const void *cmd, size_t n_bytes, size_t capacity,
+                enum vgd_gpu_queue queue)
+{
+    sent_init(b, s, n_bytes, capacity, queue);
+    uint8_t *exact = malloc(n_bytes != 0 ? n_bytes : 1);
+    assert(exact != NULL);
+    memcpy(exact, cmd, n_bytes);
+    s->req.cmd = exact;
+    vgd_gpu_execute(b->gpu, &s->req);
+    memset(exact, 0xee, n_bytes); /* only valid during execute */
+    free(exact);
+}
+
+void fail_bytes(struct bench *b, struct sent *s, const void *cmd, size_t n_bytes, size_t capacity)
+{
+    sent_init(b, s, n_bytes, capacity, VGD_QUEUE_CONTROL);
+    s->req.cmd = cmd;
+    vgd_gpu_fail(b->gpu, &s->req);
+}
+
+static void begin(struct cmd *c, const struct vgd_ctrl_hdr *hdr)
+{
+    c->w = vgd_writer_of(c->bytes, sizeof(c->bytes));
+    vgd_ctrl_hdr_encode(&c->w, hdr);
+}
+
+void cmd_begin(struct cmd *c, uint32_t type, uint32_t ctx_id)
+{
+    begin(c, &(struct vgd_ctrl_hdr){.type = type, .ctx_id = ctx_id});
+}
+
+void cmd_begin_fenced(struct cmd *c, struct bench *b, uint32_t type, uint32_t ctx_id)
+{
+    begin(c,
+          &(struct vgd_ctrl_hdr){
+              .type = type, .ctx_id = ctx_id, .flags = VGD_FLAG_FENCE, .fence_id = b->fence_id++});
+}
+
+void cmd_begin_ring(struct cmd *c, struct bench *b, uint32_t type, uint32_t ctx_id, uint8_t ring)
+{
+    begin(c, &(struct vgd_ctrl_hdr){.type = type,
+                                    .ctx_id = ctx_id,
+                                    .flags = VGD_FLAG_FENCE | VGD_FLAG_INFO_RING_IDX,
+                                    .ring_idx = ring,
+                                    .fence_id = b->fence_id++});
+}
+
+void cmd_send(struct bench *b, struct sent *s, const struct cmd *c)
+{
+    assert(c->w.status == VGD_OK);
+    struct vgd_reader r = vgd_reader_of(c->bytes, 4);
+    uint32_t type = vgd_read_le32(&r);
+    send_bytes(b, s, c->bytes, vgd_writer_used(&c->w), RESP_BYTES_MAX,
+               type >> 8 == 3 ? VGD_QUEUE_CURSOR : VGD_QUEUE_CONTROL);
+}
+
+uint32_t cmd_run(struct bench *b, const struct cmd *c)
+{
+    struct sent s;
+    cmd_send(b, &s, c);
+    assert(s.completions == 1);
+    return s.hdr.type;
+}
+
+uint32_t create_2d(struct bench *b, uint32_t id, uint32_t format, uint32_t w_px, uint32_t h_px)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_CREATE_2D, 0);
+    vgd_cmd_resource_create_2d_encode(
+        &c.w, &(struct vgd_cmd_resource_create_2d){
+                  .resource_id = id, .format = format, .w_px = w_px, .h_px = h_px});
+    return cmd_run(b, &c);
+}
+
+uint32_t create_3d(struct bench *b, const struct vgd_cmd_resource_create_3d *args)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_CREATE_3D, 0);
+    vgd_cmd_resource_create_3d_encode(&c.w, args);
+    return cmd_run(b, &c);
+}
+
+uint32_t create_texture(struct bench *b, uint32_t id, uint32_t w_px, uint32_t h_px)
+{
+    return create_3d(b, &(struct vgd_cmd_resource_create_3d){.resource_id = id,
+                                                             .target = 2,
+                                                             .format = 1,
+                                                             .bind = 2,
+                                                             .width = w_px,
+                                                             .height = h_px,
+                                                             .depth = 1,
+                                                             .array_size = 1});
+}
+
+uint32_t create_query(struct bench *b, uint32_t id)
+{
+    return create_3d(b, &(struct vgd_cmd_resource_create_3d){.resource_id = id,
+                                                             .target = 0,
+                                                             .format = 64,
+                                                             .bind = 1u << 17,
+                                                             .width = 16,
+                                                             .height = 1,
+                                                             .depth = 1,
+                                                             .array_size = 1});
+}
+
+uint32_t unref(struct bench *b, uint32_t id)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_UNREF, 0);
+    vgd_cmd_resource_unref_encode(&c.w, &(struct vgd_cmd_resource_unref){.resource_id = id});
+    return cmd_run(b, &c);
+}
+
+uint32_t attach_entries(struct bench *b, uint32_t id, uint32_t nr_entries,
+                        const struct vgd_mem_entry *entries, uint32_t n_entries)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_ATTACH_BACKING, 0);
+    vgd_cmd_resource_attach_backing_encode(&c.w, &(struct vgd_cmd_resource_attach_backing){
+                                                     .resource_id = id, .nr_entries = nr_entries});
+    for (uint32_t i = 0; i < n_entries; i++) {
+        vgd_mem_entry_encode(&c.w, &entries[i]);
+    }
+    return cmd_run(b, &c);
+}
+
+uint32_t attach(struct bench *b, uint32_t id, uint64_t gpa, uint32_t len_bytes)
+{
+    return attach_entries(b, id, 1, &(struct vgd_mem_entry){.addr = gpa, .len_bytes = len_bytes},
+                          1);
+}
+
+uint32_t detach(struct bench *b, uint32_t id)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_DETACH_BACKING, 0);
+    vgd_cmd_resource_detach_backing_encode(
+        &c.w, &(struct vgd_cmd_resource_detach_backing){.resource_id = id});
+    return cmd_run(b, &c);
+}
+
+uint32_t transfer_2d(struct bench *b, uint32_t id, struct vgd_rect rect, uint64_t offset_bytes)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_TRANSFER_TO_HOST_2D, 0);
+    vgd_cmd_transfer_to_host_2d_encode(
+        &c.w, &(struct vgd_cmd_transfer_to_host_2d){
+                  .rect = rect, .offset_bytes = offset_bytes, .resource_id = id});
+    return cmd_run(b, &c);
+}
+
+uint32_t set_scanout(struct bench *b, uint32_t scanout, uint32_t id, struct vgd_rect rect)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_SET_SCANOUT, 0);
+    vgd_cmd_set_scanout_encode(&c.w, &(struct vgd_cmd_set_scanout){
+                                         .rect = rect, .scanout_id = scanout, .resource_id = id});
+    return cmd_run(b, &c);
+}
+
+uint32_t flush(struct bench *b, uint32_t id, struct vgd_rect rect)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_FLUSH, 0);
+    vgd_cmd_resource_flush_encode(
+        &c.w, &(struct vgd_cmd_resource_flush){.rect = rect, .resource_id = id});
+    return cmd_run(b, &c);
+}
+
+uint32_t update_cursor(struct bench *b, uint32_t scanout, uint32_t id)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_UPDATE_CURSOR, 0);
+    vgd_cmd_update_cursor_encode(&c.w, &(struct vgd_cmd_update_cursor){
+                                           .pos = {.scanout_id = scanout, .x_px = 10, .y_px = 20},
+                                           .resource_id = id,
+                                           .hot_x_px = 1,
+                                           .hot_y_px = 2});
+    return cmd_run(b, &c);
+}
+
+uint32_t move_cursor(struct bench *b, uint32_t scanout, uint32_t x_px, uint32_t y_px)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_MOVE_CURSOR, 0);
+    vgd_cmd_update_cursor_encode(&c.w,
+                                 &(struct vgd_cmd_update_cursor){
+                                     .pos = {.scanout_id = scanout, .x_px = x_px, .y_px = y_px}});
+    return cmd_run(b, &c);
+}
+
+uint32_t ctx_create(struct bench *b, uint32_t ctx_id, uint32_t context_init)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_CTX_CREATE, ctx_id);
+    vgd_cmd_ctx_create_encode(&c.w, &(struct vgd_cmd_ctx_create){.name_len_bytes = 4,
+                                                                 .context_init = context_init,
+                                                                 .debug_name = "test"});
+    return cmd_run(b, &c);
+}
+
+uint32_t ctx_destroy(struct bench *b, uint32_t ctx_id)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_CTX_DESTROY, ctx_id);
+    return cmd_run(b, &c);
+}
+
+static uint32_t ctx_resource(struct bench *b, uint32_t type, uint32_t ctx_id, uint32_t res_id)
+{
+    struct cmd c;
+    cmd_begin(&c, type, ctx_id);
+    vgd_cmd_ctx_resource_encode(&c.w, &(struct vgd_cmd_ctx_resource){.resource_id = res_id});
+    return cmd_run(b, &c);
+}
+
+uint32_t ctx_attach(struct bench *b, uint32_t ctx_id, uint32_t res_id)
+{
+    return ctx_resource(b, VGD_CMD_CTX_ATTACH_RESOURCE, ctx_id, res_id);
+}
+
+uint32_t ctx_detach(struct bench *b, uint32_t ctx_id, uint32_t res_id)
+{
+    return ctx_resource(b, VGD_CMD_CTX_DETACH_RESOURCE, ctx_id, res_id);
+}
+
+uint32_t transfer_3d(struct bench *b, uint32_t type, uint32_t ctx_id,
+                     const struct vgd_cmd_transfer_host_3d *args)
+{
+    struct cmd c;
+    cmd_begin(&c, type, ctx_id);
+    vgd_cmd_transfer_host_3d_encode(&c.w, args);
+    return cmd_run(b, &c);
+}
+
+uint32_t submit(struct bench *b, uint32_t ctx_id, uint32_t size_bytes, uint32_t really_bytes)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_SUBMIT_3D, ctx_id);
+    vgd_cmd_submit_3d_encode(&c.w, &(struct vgd_cmd_submit_3d){.size_bytes = size_bytes});
+    vgd_write_zeros(&c.w, really_bytes);
+    return cmd_run(b, &c);
+}
+
+uint32_t pixel_at(struct bench *b, uint32_t id, uint32_t x_px, uint32_t y_px)
+{
+    uint8_t bytes[4];
+    struct vgd_rect rect = {.x_px = x_px, .y_px = y_px, .w_px = 1, .h_px = 1};
+    enum vgd_status st = b->render->ops->read_pixels(b->render, id, rect, bytes, 4);
+    assert(st == VGD_OK);
+    struct vgd_reader r = vgd_reader_of(bytes, 4);
+    return vgd_read_le32(&r);
+}
