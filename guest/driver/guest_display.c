@@ -820,7 +820,8 @@ uint64_t vgd_guest_display_compare(struct vgd_guest_display *d, uint32_t idx, st
             const uint32_t *have = s->pixels + (size_t)(rect.y_px + y) * s->w_px + rect.x_px;
             const uint32_t *want = pixels + (size_t)y * stride_px;
             for (uint32_t x = 0; x < rect.w_px; x++) {
-                differing += !pixels_near(have[x], want[x], tolerance);
+                differing += tolerance == 0 ? ((have[x] ^ want[x]) & 0xffffff) != 0
+                                            : !pixels_near(have[x], want[x], tolerance);
             }
         }
     }
