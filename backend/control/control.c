@@ -49,6 +49,7 @@ struct vgd_control {
     struct vgd_loop *loop;
     struct vgd_control_ops ops;
     void *user;
+    uint32_t idle_ms, slow_ms, screenshot_ms;
     struct sockaddr_un address;
     dev_t dev; /* of the socket that we bound */
     ino_t ino;
@@ -180,7 +181,7 @@ static void do_screenshot(struct client *client, struct json_object *request)
     }
     client->waiting = true;
     client->token = ++c->last_token;
-    set_deadline(client, VGD_CONTROL_SCREENSHOT_MS);
+    set_deadline(client, c->screenshot_ms);
     /* The reply may come from inside, and may be all that this client wanted: look at nothing of
      * the client unless it says no. */
     enum vgd_status st =
@@ -279,14 +280,14 @@ static void advance(struct client *client)
             }
             free(client->reply);
             client->reply = NULL;
-            set_deadline(client, VGD_CONTROL_IDLE_MS);
+            set_deadline(client, client->owner->idle_ms);
         } else if (next_line(client)) {
             if (!client->waiting && client->reply == NULL) {
                 drop(client); /* no memory for a reply */
                 return;
             }
             if (client->reply != NULL) {
-                set_deadline(client, VGD_CONTROL_SLOW_MS);
+                set_deadline(client, client->owner->slow_ms);
             }
         } else {
             vgd_watch_set(client->watch, EPOLLIN);
@@ -330,7 +331,7 @@ static void deadline(void *user)
         if (client->waiting) {
             client->waiting = false;
             set_error(client, "the screenshot took too long");
-            set_deadline(client, VGD_CONTROL_SLOW_MS);
+            set_deadline(client, c->slow_ms);
             advance(client);
         } else {
             drop(client);
@@ -377,7 +378,7 @@ void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vg
     }
     /* Written on the next turn: we may be inside do_screenshot. Without memory for a reply, the
      * client is dropped then. */
-    set_deadline(client, client->reply != NULL ? VGD_CONTROL_SLOW_MS : 0);
+    set_deadline(client, client->reply != NULL ? c->slow_ms : 0);
     vgd_watch_set(client->watch, client->reply != NULL ? EPOLLOUT : 0);
 }
 
@@ -414,7 +415,7 @@ static void add_client(struct vgd_control *c, int *fd)
     }
     client->fd = vgd_fd_take(fd);
     c->clients[place] = client;
-    set_deadline(client, VGD_CONTROL_IDLE_MS);
+    set_deadline(client, c->idle_ms);
 }
 
 static void can_accept(void *user, uint32_t events)
@@ -514,6 +515,10 @@ enum vgd_status vgd_control_create(const struct vgd_control_config *config,
     c->loop = config->loop;
     c->ops = config->ops;
     c->user = config->user;
+    c->idle_ms = config->idle_ms != 0 ? config->idle_ms : VGD_CONTROL_IDLE_MS;
+    c->slow_ms = config->slow_ms != 0 ? config->slow_ms : VGD_CONTROL_SLOW_MS;
+    c->screenshot_ms =
+        config->screenshot_ms != 0 ? config->screenshot_ms : VGD_CONTROL_SCREENSHOT_MS;
     c->fd = -1;
     enum vgd_status st = open_socket(c, config->path);
     if (st == VGD_OK) {

@@ -48,6 +48,7 @@ struct vgd_control_config {
     const char *path;      /* copied */
     struct vgd_control_ops ops;
     void *user;
+    uint32_t idle_ms, slow_ms, screenshot_ms; /* 0: those above */
 };
 
 /**

@@ -54,6 +54,16 @@ static void complain(const char *format, ...)
     va_end(args);
 }
 
+/* @text without what a terminal would act on. */
+static void put_clean(FILE *to, const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
+        bool is_c1 = at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0; /* in UTF-8 */
+        at += is_c1;
+        (void)fputc(is_c1 || *at < ' ' || *at == 0x7f ? '?' : *at, to);
+    }
+}
+
 /* --- Which vgd? --- */
 
 /* Connected to @path, or -1 with errno. */
@@ -202,7 +212,9 @@ static struct json_object *ask(int fd, const char *request, const char *key, int
         return NULL;
     }
     if (json_object_object_get_ex(*whole, "error", &value)) {
-        complain("vgd says: %s", json_object_get_string(value));
+        (void)fputs("vgdctl: vgd says: ", stderr);
+        put_clean(stderr, json_object_get_string(value));
+        (void)fputc('\n', stderr);
         return NULL;
     }
     if (!json_object_object_get_ex(*whole, key, &value) ||
@@ -217,24 +229,26 @@ static struct json_object *ask(int fd, const char *request, const char *key, int
 
 static void print_value(const char *name, struct json_object *value, int depth)
 {
+    (void)printf("%*s", depth * 2, "");
+    put_clean(stdout, name);
+    (void)putchar(':');
     if (json_object_is_type(value, json_type_object)) {
-        (void)printf("%*s%s:\n", depth * 2, "", name);
+        (void)putchar('\n');
         json_object_object_foreach(value, key, member)
         {
             print_value(key, member, depth + 1);
         }
     } else if (json_object_is_type(value, json_type_array)) {
-        (void)printf("%*s%s:%s\n", depth * 2, "", name,
-                     json_object_array_length(value) == 0 ? " none" : "");
+        (void)puts(json_object_array_length(value) == 0 ? " none" : "");
         for (size_t i = 0; i < json_object_array_length(value); i++) {
             char number[24];
             (void)snprintf(number, sizeof(number), "%zu", i);
             print_value(number, json_object_array_get_idx(value, i), depth + 1);
         }
     } else {
-        (void)printf("%*s%s: %s\n", depth * 2, "", name,
-                     json_object_is_type(value, json_type_null) ? "none"
-                                                                : json_object_get_string(value));
+        (void)putchar(' ');
+        put_clean(stdout, value != NULL ? json_object_get_string(value) : "none");
+        (void)putchar('\n');
     }
 }
 

@@ -1,0 +1,684 @@
+/* SPDX-License-Identifier: MIT */
+/* The control socket and its hostile clients. */
+#include "display_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "control.h"
+#include "fd.h"
+#include "log.h"
+
+#define MS 1000000ull
+#define SHOTS_MAX 32u
+#define STATUS_REQUEST "{\"v\":1,\"cmd\":\"status\"}\n"
+#define SHOT_REQUEST "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":3}\n"
+
+enum shot { SHOT_LATER, SHOT_AT_ONCE, SHOT_REFUSED };
+
+struct rig {
+    struct vgd_loop *loop;
+    char dir[32], path[64];
+    struct vgd_control *c;
+    uint32_t status_bytes; /* of padding in the status */
+    enum shot shot;
+    uint64_t tokens[SHOTS_MAX]; /* asked for */
+    uint32_t shots_count, last_scanout;
+    int fd; /* a descriptor that came with a reply */
+};
+
+static void fill_status(void *user, struct json_object *out)
+{
+    const struct rig *rig = user;
+    char *padding = calloc(1, rig->status_bytes + 1);
+    memset(padding, 'x', rig->status_bytes);
+    (void)json_object_object_add(out, "padding", json_object_new_string(padding));
+    (void)json_object_object_add(out, "answer", json_object_new_int(42));
+    free(padding);
+}
+
+static int picture(uint32_t w, uint32_t h)
+{
+    return vgd_memfd_create("shot", (uint64_t)w * h * 4);
+}
+
+static enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64_t token)
+{
+    struct rig *rig = user;
+    rig->last_scanout = scanout_idx;
+    cr_assert_lt(rig->shots_count, SHOTS_MAX);
+    rig->tokens[rig->shots_count++] = token;
+    if (rig->shot == SHOT_REFUSED) {
+        return VGD_LOST;
+    }
+    if (rig->shot == SHOT_AT_ONCE) {
+        int fd = picture(8, 4);
+        vgd_control_screenshot_reply(rig->c, token, VGD_OK, 8, 4, &fd);
+    }
+    return VGD_OK;
+}
+
+static struct vgd_control_config config_of(struct rig *rig)
+{
+    return (struct vgd_control_config){
+        .loop = rig->loop,
+        .path = rig->path,
+        .ops = {.status = fill_status, .screenshot = make_shot},
+        .user = rig,
+        .idle_ms = 300,
+        .slow_ms = 200,
+        .screenshot_ms = 100,
+    };
+}
+
+static struct rig *rig_begin_only(void)
+{
+    struct rig *rig = calloc(1, sizeof(*rig));
+    cr_assert_not_null(rig);
+    (void)strcpy(rig->dir, "/tmp/vgd-control-XXXXXX");
+    cr_assert_not_null(mkdtemp(rig->dir));
+    (void)snprintf(rig->path, sizeof(rig->path), "%s/c.sock", rig->dir);
+    rig->loop = vgd_loop_create();
+    rig->fd = -1;
+    return rig;
+}
+
+static struct rig *rig_begin(void)
+{
+    struct rig *rig = rig_begin_only();
+    struct vgd_control_config config = config_of(rig);
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_OK);
+    return rig;
+}
+
+static void rig_end(struct rig *rig)
+{
+    vgd_control_destroy(rig->c);
+    vgd_fd_closep(&rig->fd);
+    vgd_loop_destroy(rig->loop);
+    cr_assert_eq(rmdir(rig->dir), 0, "the socket is removed");
+    free(rig);
+}
+
+static void turn(struct rig *rig, uint32_t ms)
+{
+    uint64_t end_ns = vgd_now_ns() + ms * MS;
+    do {
+        for (unsigned i = 0; i < 8; i++) {
+            vgd_loop_turn(rig->loop, 0);
+        }
+        if (vgd_now_ns() < end_ns) {
+            vgd_loop_turn(rig->loop, 5);
+        }
+    } while (vgd_now_ns() < end_ns);
+}
+
+static int client(struct rig *rig)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    (void)strcpy(to.sun_path, rig->path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    cr_assert_eq(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+    turn(rig, 0);
+    return fd;
+}
+
+static void say(struct rig *rig, int fd, const char *text)
+{
+    cr_assert_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+    turn(rig, 0);
+}
+
+/* The next line from @fd: the text without its newline (static), or NULL when the other side has
+ * closed. */
+static const char *hear(struct rig *rig, int fd)
+{
+    static char line[VGD_CONTROL_REPLY_BYTES_MAX + 2];
+    size_t n = 0;
+    for (unsigned idle = 0; idle < 1000;) {
+        struct iovec iov = {.iov_base = line + n, .iov_len = 1};
+        union {
+            struct cmsghdr align;
+            char bytes[CMSG_SPACE(sizeof(int))];
+        } control;
+        struct msghdr msg = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+        ssize_t got = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (got == 0 || (got < 0 && errno != EAGAIN)) {
+            return NULL;
+        }
+        if (got < 0) {
+            idle++;
+            vgd_loop_turn(rig->loop, 1);
+            continue;
+        }
+        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+        if (head != NULL) {
+            cr_assert_eq(n, 0, "it goes with the first byte");
+            vgd_fd_closep(&rig->fd);
+            memcpy(&rig->fd, CMSG_DATA(head), sizeof(int));
+        }
+        if (line[n] == '\n') {
+            line[n] = '\0';
+            return line;
+        }
+        n++;
+    }
+    cr_assert_fail("no reply");
+    return NULL;
+}
+
+static bool has_error(const char *line)
+{
+    struct json_object *reply = json_tokener_parse(line), *value = NULL;
+    bool v = json_object_object_get_ex(reply, "v", &value) && json_object_get_int(value) == 1;
+    bool error = json_object_object_get_ex(reply, "error", &value) &&
+                 json_object_is_type(value, json_type_string) &&
+                 json_object_object_length(reply) == 2;
+    (void)json_object_put(reply);
+    return v && error;
+}
+
+static bool is_status(const char *line)
+{
+    struct json_object *reply = json_tokener_parse(line), *status = NULL, *value = NULL;
+    bool ok = json_object_object_get_ex(reply, "v", &value) && json_object_get_int(value) == 1 &&
+              json_object_object_get_ex(reply, "status", &status) &&
+              json_object_object_get_ex(status, "answer", &value) &&
+              json_object_get_int(value) == 42;
+    (void)json_object_put(reply);
+    return ok;
+}
+
+/* Is @fd closed by the other side, within @ms? */
+static bool is_dropped(struct rig *rig, int fd, uint32_t ms)
+{
+    turn(rig, ms);
+    char bytes[65536];
+    ssize_t n;
+    while ((n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
+    }
+    return n == 0 || errno == ECONNRESET;
+}
+
+/* --- Requests. --- */
+
+TIDY_TEST(control, status)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (uint32_t i = 0; i < 3; i++) {
+        say(rig, fd, STATUS_REQUEST);
+        cr_assert(is_status(hear(rig, fd)));
+    }
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, what_is_wrong_is_said_and_the_client_stays)
+{
+    static const char *const lines[] = {
+        "\n",
+        "hello\n",
+        "{\n",
+        "{}\n",
+        "null\n",
+        "1\n",
+        "[1]\n",
+        "\"status\"\n",
+        "{\"v\":1}\n",
+        "{\"cmd\":\"status\"}\n",
+        "{\"v\":2,\"cmd\":\"status\"}\n",
+        "{\"v\":\"1\",\"cmd\":\"status\"}\n",
+        "{\"v\":4294967297,\"cmd\":\"status\"}\n",
+        "{\"v\":1,\"cmd\":\"reboot\"}\n",
+        "{\"v\":1,\"cmd\":[\"status\"]}\n",
+        "{\"v\":1,\"cmd\":\"status\"} x\n",
+        "{\"v\":1,\"cmd\":\"status\"}{}\n",
+        "{\"v\":1,\"cmd\":\"\xff\xfe\"}\n",
+        "{\"v\":1,\"cmd\":\"screenshot\"}\n",
+        "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":-1}\n",
+        "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":16}\n",
+        "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":4294967296}\n",
+        "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":\"0\"}\n",
+        "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\n",
+    };
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (uint32_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        say(rig, fd, lines[i]);
+        const char *reply = hear(rig, fd);
+        cr_assert(reply != NULL && has_error(reply), "%s -> %s", lines[i], reply);
+    }
+    cr_assert_eq(send(fd, "{\"v\":1\0}\n", 9, 0), 9);
+    cr_assert(has_error(hear(rig, fd)), "a NUL ends nothing");
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)));
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, requests_come_in_any_pieces)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (const char *at = STATUS_REQUEST; *at != '\0'; at++) {
+        cr_assert_eq(send(fd, at, 1, 0), 1);
+        turn(rig, 0);
+    }
+    cr_assert(is_status(hear(rig, fd)));
+    say(rig, fd, STATUS_REQUEST "nonsense\n" STATUS_REQUEST "{\"v\":1,");
+    cr_assert(is_status(hear(rig, fd)));
+    cr_assert(has_error(hear(rig, fd)));
+    cr_assert(is_status(hear(rig, fd)));
+    say(rig, fd, "\"cmd\":\"status\"}\n");
+    cr_assert(is_status(hear(rig, fd)));
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, a_line_has_a_limit)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    char line[VGD_CONTROL_LINE_BYTES_MAX + 1];
+    memset(line, ' ', sizeof(line));
+    memcpy(line, STATUS_REQUEST, strlen(STATUS_REQUEST) - 1);
+    line[sizeof(line) - 2] = '\n';
+    line[sizeof(line) - 1] = '\0';
+    say(rig, fd, line); /* as long as may be */
+    cr_assert(is_status(hear(rig, fd)));
+    line[sizeof(line) - 2] = ' ';
+    say(rig, fd, line);
+    cr_assert(has_error(hear(rig, fd)));
+    cr_assert_null(hear(rig, fd), "and it is dropped: where its next request starts is unknown");
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, a_reply_has_a_limit)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    rig->status_bytes = VGD_CONTROL_REPLY_BYTES_MAX - 100;
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)));
+    rig->status_bytes = VGD_CONTROL_REPLY_BYTES_MAX;
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(has_error(hear(rig, fd)));
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+/* --- Clients that are no good. --- */
+
+TIDY_TEST(control, clients_vanish_at_every_point)
+{
+    struct rig *rig = rig_begin();
+    static const char *const said[] = {"",
+                                       "{\"v\":1",
+                                       STATUS_REQUEST,
+                                       STATUS_REQUEST STATUS_REQUEST,
+                                       SHOT_REQUEST,
+                                       SHOT_REQUEST STATUS_REQUEST};
+    for (uint32_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+        for (uint32_t turned = 0; turned < 2; turned++) {
+            int fd = client(rig);
+            (void)send(fd, said[i], strlen(said[i]), 0);
+            if (turned) {
+                turn(rig, 0);
+            }
+            vgd_fd_closep(&fd);
+            turn(rig, 0);
+        }
+    }
+    for (uint32_t i = 0; i < rig->shots_count; i++) {
+        int fd = picture(8, 4);
+        vgd_control_screenshot_reply(rig->c, rig->tokens[i], VGD_OK, 8, 4, &fd);
+        cr_assert_eq(fd, -1, "taken, and closed");
+    }
+    uint64_t start_ns = vgd_now_ns();
+    vgd_loop_turn(rig->loop, 50);
+    cr_assert_geq(vgd_now_ns() - start_ns, 45 * MS, "nothing is left to wake the loop");
+    int fd = client(rig);
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)));
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+/* `echo ... | nc -N`: writes, shuts down, reads. */
+TIDY_TEST(control, a_client_that_shuts_down_its_side_is_answered)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    (void)send(fd, STATUS_REQUEST, strlen(STATUS_REQUEST), 0);
+    (void)shutdown(fd, SHUT_WR);
+    cr_assert(is_status(hear(rig, fd)));
+    cr_assert_null(hear(rig, fd));
+    vgd_fd_closep(&fd);
+    fd = client(rig);
+    (void)send(fd, SHOT_REQUEST, strlen(SHOT_REQUEST), 0);
+    (void)shutdown(fd, SHUT_WR);
+    turn(rig, 0);
+    int shot_fd = picture(8, 4);
+    vgd_control_screenshot_reply(rig->c, rig->tokens[0], VGD_OK, 8, 4, &shot_fd);
+    cr_assert_not_null(hear(rig, fd));
+    cr_assert_geq(rig->fd, 0);
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, a_client_that_does_not_read_is_dropped)
+{
+    struct rig *rig = rig_begin();
+    rig->status_bytes = 60000;
+    int slow = client(rig), good = client(rig);
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)send(slow, STATUS_REQUEST, strlen(STATUS_REQUEST), MSG_NOSIGNAL);
+        turn(rig, 0);
+    }
+    say(rig, good, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, good)), "others do not notice");
+    turn(rig, 250);
+    cr_assert_eq(send(slow, "x", 1, MSG_NOSIGNAL), -1);
+    cr_assert(errno == EPIPE || errno == ECONNRESET);
+    vgd_fd_closep(&slow);
+    vgd_fd_closep(&good);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, a_client_that_says_nothing_is_dropped)
+{
+    struct rig *rig = rig_begin();
+    int silent = client(rig), half = client(rig), busy = client(rig);
+    say(rig, half, "{\"v\":");
+    for (uint32_t i = 0; i < 4; i++) {
+        turn(rig, 100);
+        say(rig, busy, STATUS_REQUEST);
+        cr_assert(is_status(hear(rig, busy)));
+    }
+    cr_assert(is_dropped(rig, silent, 0));
+    cr_assert(is_dropped(rig, half, 0));
+    vgd_fd_closep(&silent);
+    vgd_fd_closep(&half);
+    vgd_fd_closep(&busy);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, clients_are_bounded)
+{
+    struct rig *rig = rig_begin();
+    int fds[VGD_CONTROL_CLIENTS_MAX];
+    for (uint32_t i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        fds[i] = client(rig);
+    }
+    int fd = client(rig);
+    cr_assert(has_error(hear(rig, fd)));
+    cr_assert_null(hear(rig, fd));
+    vgd_fd_closep(&fd);
+    vgd_fd_closep(&fds[3]);
+    turn(rig, 0);
+    fd = client(rig);
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)), "a place was free again");
+    vgd_fd_closep(&fd);
+    vgd_fds_close(fds, VGD_CONTROL_CLIENTS_MAX);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, other_users_are_refused)
+{
+    if (geteuid() != 0) {
+        cr_skip_test("only root can be another user");
+    }
+    struct rig *rig = rig_begin();
+    cr_assert_eq(chmod(rig->dir, 0755), 0);
+    cr_assert_eq(chmod(rig->path, 0666), 0); /* someone was careless */
+    int pipe_fds[2];
+    cr_assert_eq(pipe2(pipe_fds, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sockaddr_un to = {.sun_family = AF_UNIX};
+        (void)strcpy(to.sun_path, rig->path);
+        char byte = '?';
+        if (setuid(65534) == 0) {
+            int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+            if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0) {
+                (void)!write(fd, STATUS_REQUEST, strlen(STATUS_REQUEST));
+                byte = read(fd, &byte, 1) == 1 ? 'y' : 'n';
+            }
+        }
+        (void)!write(pipe_fds[1], &byte, 1);
+        _exit(0);
+    }
+    turn(rig, 100);
+    char byte = 0;
+    cr_assert_eq(read(pipe_fds[0], &byte, 1), 1);
+    cr_assert_eq(byte, 'n', "%c", byte);
+    (void)waitpid(pid, NULL, 0);
+    vgd_fds_close(pipe_fds, 2);
+    rig_end(rig);
+}
+
+/* --- Screenshots. --- */
+
+static bool is_shot(struct rig *rig, const char *line, int64_t w, int64_t h)
+{
+    struct json_object *reply = json_tokener_parse(line), *shot = NULL, *value = NULL;
+    bool ok = json_object_object_get_ex(reply, "screenshot", &shot) &&
+              json_object_object_get_ex(shot, "w", &value) && json_object_get_int64(value) == w &&
+              json_object_object_get_ex(shot, "h", &value) && json_object_get_int64(value) == h &&
+              json_object_object_get_ex(shot, "stride", &value) &&
+              json_object_get_int64(value) == w * 4;
+    (void)json_object_put(reply);
+    struct stat info;
+    return ok && rig->fd >= 0 && fstat(rig->fd, &info) == 0 && info.st_size == w * h * 4;
+}
+
+TIDY_TEST(control, screenshots_come_now_or_later)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    rig->shot = SHOT_AT_ONCE;
+    say(rig, fd, SHOT_REQUEST STATUS_REQUEST);
+    cr_assert(is_shot(rig, hear(rig, fd), 8, 4));
+    cr_assert_eq(rig->last_scanout, 3);
+    cr_assert(is_status(hear(rig, fd)));
+
+    rig->shot = SHOT_LATER;
+    int other = client(rig);
+    say(rig, fd, SHOT_REQUEST STATUS_REQUEST);
+    say(rig, other, SHOT_REQUEST);
+    cr_assert_eq(rig->shots_count, 3);
+    int shot = picture(5, 6);
+    vgd_control_screenshot_reply(rig->c, rig->tokens[2], VGD_OK, 5, 6, &shot);
+    cr_assert(is_shot(rig, hear(rig, other), 5, 6), "to the one that asked");
+    shot = picture(7, 3);
+    vgd_control_screenshot_reply(rig->c, rig->tokens[1], VGD_OK, 7, 3, &shot);
+    cr_assert(is_shot(rig, hear(rig, fd), 7, 3));
+    cr_assert(is_status(hear(rig, fd)), "after the picture, not before");
+
+    rig->shot = SHOT_REFUSED;
+    say(rig, fd, SHOT_REQUEST);
+    cr_assert(has_error(hear(rig, fd)));
+    rig->shot = SHOT_LATER;
+    say(rig, fd, SHOT_REQUEST);
+    int none = -1;
+    vgd_control_screenshot_reply(rig->c, rig->tokens[rig->shots_count - 1], VGD_NO_SCANOUT, 0, 0,
+                                 &none);
+    cr_assert(has_error(hear(rig, fd)));
+    vgd_fd_closep(&fd);
+    vgd_fd_closep(&other);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, a_screenshot_that_never_comes)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    say(rig, fd, SHOT_REQUEST);
+    uint64_t start_ns = vgd_now_ns();
+    cr_assert(has_error(hear(rig, fd)));
+    cr_assert_geq(vgd_now_ns() - start_ns, 80 * MS);
+    int shot = picture(8, 4);
+    vgd_control_screenshot_reply(rig->c, rig->tokens[0], VGD_OK, 8, 4, &shot);
+    cr_assert_eq(shot, -1);
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)), "the late picture is not taken for a reply");
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+/* The worker that makes pictures may have been taken over. */
+TIDY_TEST(control, pictures_that_lie_are_refused)
+{
+    static const struct {
+        const char *name;
+        uint32_t w, h;
+        int64_t fd_bytes; /* -1: no descriptor; -2: a memfd that can shrink; -3: no memfd */
+    } cases[] = {
+        {"no descriptor", 8, 4, -1},
+        {"it can shrink", 8, 4, -2},
+        {"not a memfd", 8, 4, -3},
+        {"one byte short", 8, 4, 127},
+        {"empty", 8, 4, 0},
+        {"no width", 0, 4, 128},
+        {"no height", 8, 0, 128},
+        {"w * h * 4 wraps", 0x80000000, 0x80000000, 128},
+        {"all ones", UINT32_MAX, UINT32_MAX, 128},
+    };
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        say(rig, fd, SHOT_REQUEST);
+        int shot = -1;
+        if (cases[i].fd_bytes >= 0) {
+            shot = vgd_memfd_create("shot", (uint64_t)cases[i].fd_bytes);
+        } else if (cases[i].fd_bytes == -2) {
+            shot = memfd_create("shot", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+            cr_assert_eq(ftruncate(shot, 128), 0);
+        } else if (cases[i].fd_bytes == -3) {
+            shot = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+        }
+        vgd_control_screenshot_reply(rig->c, rig->tokens[i], VGD_OK, cases[i].w, cases[i].h, &shot);
+        cr_assert(has_error(hear(rig, fd)), "%s", cases[i].name);
+        cr_assert_eq(rig->fd, -1);
+    }
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+/* --- The path. --- */
+
+TIDY_TEST(control, the_socket_is_ours_alone)
+{
+    mode_t old = umask(0);
+    struct rig *rig = rig_begin();
+    (void)umask(old);
+    struct stat info;
+    cr_assert_eq(stat(rig->path, &info), 0);
+    cr_assert_eq(info.st_mode & 07777, 0600, "%o", info.st_mode & 07777);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, a_stale_socket_is_replaced_and_a_live_one_is_not)
+{
+    struct rig *rig = rig_begin_only();
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    (void)strcpy(at.sun_path, rig->path);
+    int dead = socket(AF_UNIX, SOCK_STREAM, 0);
+    cr_assert_eq(bind(dead, (const struct sockaddr *)&at, sizeof(at)), 0);
+    cr_assert_eq(listen(dead, 1), 0);
+    struct vgd_control_config config = config_of(rig);
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_LIMIT, "somebody answers there");
+    cr_assert_eq(access(rig->path, F_OK), 0, "left alone");
+    vgd_fd_closep(&dead);
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_OK);
+    int fd = client(rig);
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)));
+    struct vgd_control *second = NULL;
+    cr_assert_eq(vgd_control_create(&config, &second), VGD_LIMIT);
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, what_is_no_socket_is_left_alone)
+{
+    struct rig *rig = rig_begin_only();
+    int fd = open(rig->path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    vgd_fd_closep(&fd);
+    struct vgd_control_config config = config_of(rig);
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_RANGE);
+    cr_assert_eq(unlink(rig->path), 0, "still there");
+
+    char path[200];
+    memset(path, 'x', sizeof(path));
+    path[0] = '/';
+    path[sizeof(path) - 1] = '\0';
+    config.path = path;
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_RANGE);
+    config.path = "";
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_RANGE);
+    config.path = "/nowhere/at/all.sock";
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_HOST_FAILED);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, another_socket_on_our_path_is_not_removed)
+{
+    struct rig *rig = rig_begin();
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    (void)strcpy(at.sun_path, rig->path);
+    cr_assert_eq(unlink(rig->path), 0);
+    int other = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(other, (const struct sockaddr *)&at, sizeof(at)), 0);
+    vgd_control_destroy(rig->c);
+    rig->c = NULL;
+    cr_assert_eq(unlink(rig->path), 0, "still there");
+    vgd_fd_closep(&other);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, default_path)
+{
+    struct rig *rig = rig_begin_only();
+    char path[256], dir[64], want[128];
+    cr_assert_eq(setenv("XDG_RUNTIME_DIR", rig->dir, 1), 0);
+    cr_assert_eq(vgd_control_default_path(path, sizeof(path)), VGD_OK);
+    (void)snprintf(dir, sizeof(dir), "%s/vgd", rig->dir);
+    (void)snprintf(want, sizeof(want), "%s/%ld.sock", dir, (long)getpid());
+    cr_assert_str_eq(path, want);
+    struct stat info;
+    cr_assert(stat(dir, &info) == 0 && (info.st_mode & 07777) == 0700);
+    cr_assert_eq(vgd_control_default_path(path, sizeof(path)), VGD_OK, "it is there already");
+    cr_assert_eq(vgd_control_default_path(path, strlen(want)), VGD_RANGE);
+
+    cr_assert_eq(chmod(dir, 0770), 0);
+    cr_assert_eq(vgd_control_default_path(path, sizeof(path)), VGD_HOST_FAILED, "others may write");
+    cr_assert_eq(rmdir(dir), 0);
+    cr_assert_eq(symlink("/tmp", dir), 0);
+    cr_assert_eq(vgd_control_default_path(path, sizeof(path)), VGD_HOST_FAILED, "a link");
+    cr_assert_eq(unlink(dir), 0);
+
+    cr_assert_eq(setenv("XDG_RUNTIME_DIR", "relative", 1), 0);
+    if (geteuid() == 0) {
+        cr_assert_eq(vgd_control_dir(path, sizeof(path)), VGD_OK);
+        cr_assert_str_eq(path, "/run/vgd");
+    } else {
+        cr_assert_eq(vgd_control_dir(path, sizeof(path)), VGD_UNSUPPORTED);
+    }
+    rig_end(rig);
+}
