@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the virgl renderer share. Thread: loop. */
+#ifndef VGD_VIRGL_PRIV_H
+#define VGD_VIRGL_PRIV_H
+
+#define VIRGL_RENDERER_UNSTABLE_APIS /* 0.10.4 declares callbacks v3 and v4 behind this */
+#include <virglrenderer.h>
+
+#include "egl_load.h"
+#include "idmap.h"
+#include "pixels.h"
+#include "virgl.h"
+
+/* From virgl's protocol and Gallium, which have no installed header. */
+#define TARGET_BUFFER 0u
+#define TARGET_2D 2u
+#define TARGET_3D 3u
+#define TARGET_CUBE 4u
+#define TARGET_RECT 5u
+#define TARGET_1D_ARRAY 6u
+#define TARGET_2D_ARRAY 7u
+#define TARGET_CUBE_ARRAY 8u
+#define TARGETS 9u
+#define RESOURCE_Y_0_TOP (1u << 0)
+
+/* The library's box: same fields, but it declares the struct only. */
+struct virgl_box {
+    uint32_t x, y, z, w, h, d;
+};
+
+struct resource {
+    uint32_t id;
+    bool is_2d;
+    bool in_virgl;
+    bool gl_newer;         /* 2D: GL may have changed it since the shadow was written */
+    struct vgd_rect dirty; /* 2D, in_virgl: what GL has not seen yet; empty: nothing */
+    struct vgd_pixels shadow;
+    uint32_t format, target, w, h, depth, array_size, last_level;
+    const struct iovec *iov; /* borrowed from the device; NULL: no backing */
+    uint32_t n_iov;
+    uint64_t iov_bytes;
+    uint32_t contexts_count; /* contexts that have it attached */
+    bool export_failed;      /* do not try again at each flush */
+};
+
+struct context {
+    uint32_t id;
+    struct vgd_idmap resources;     /* struct resource, borrowed */
+    struct resource **resources_2d; /* those with a shadow; owned array, borrowed elements */
+    uint32_t resources_2d_count, resources_2d_capacity;
+};
+
+struct fence {
+    uint64_t seq;
+    uint32_t ctx_id;
+    uint32_t lib_id; /* retired when the library has retired this id or a later one */
+    uint8_t ring_idx;
+};
+
+struct virgl {
+    struct vgd_render base;
+    struct vgd_render_callbacks callbacks;
+    struct vgd_gl_choice choice;
+    struct vgd_timer *poll_timer;
+    uint64_t wait_start_ns;    /* when the oldest fence began to be the oldest */
+    uint32_t new_fences_count; /* asked for since the last batch_end */
+    char gpu_name[128];
+    bool is_software;
+    bool exports_dmabuf;
+    uint32_t n_capsets;
+    struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
+
+    struct vgd_idmap resources; /* struct resource, owned */
+    struct vgd_idmap contexts;  /* struct context, owned */
+
+    /* A ring of fences in the order they were asked for; capacity is a power of two. */
+    struct fence *fences;
+    uint32_t fences_first, fences_count, fences_capacity;
+    uint32_t last_lib_id;    /* of the newest GL fence */
+    uint32_t retired_lib_id; /* written by the library's callback, inside its poll */
+    bool gl_work;            /* asked for since the newest GL fence */
+
+    /* get_drm_fd */
+    int drm_fd;
+    /* get_egl_display and its companions */
+    struct vgd_egl egl;
+    EGLDisplay display;
+    EGLConfig config;
+};
+
+static inline struct virgl *virgl_of(struct vgd_render *r)
+{
+    return (struct virgl *)r; /* base is the first member */
+}
+
+/* virgl_resource.c */
+struct resource *vgd_virgl_resource_find(const struct virgl *v, uint32_t res_id);
+void vgd_virgl_resource_free(struct resource *res);
+bool vgd_virgl_is_layered(uint32_t target);
+/** The plain format whose bytes lie as @format's do, or 0: 4-byte formats only. */
+uint32_t vgd_virgl_linear_format(uint32_t format);
+/** Give a 2D resource its texture, if it has none yet; all of it is dirty then. */
+VGD_MUST_CHECK enum vgd_status vgd_virgl_promote(struct resource *res);
+enum vgd_status vgd_virgl_resource_create_2d(struct vgd_render *r, uint32_t res_id, uint32_t format,
+                                             uint32_t w_px, uint32_t h_px);
+enum vgd_status vgd_virgl_resource_create_3d(struct vgd_render *r,
+                                             const struct vgd_cmd_resource_create_3d *cmd);
+void vgd_virgl_resource_unref(struct vgd_render *r, uint32_t res_id);
+enum vgd_status vgd_virgl_resource_attach(struct vgd_render *r, uint32_t res_id,
+                                          const struct iovec *iov, uint32_t n_iov);
+void vgd_virgl_resource_detach(struct vgd_render *r, uint32_t res_id);
+/** A texture's memory as a dma-buf; VGD_UNSUPPORTED. @out is untouched on failure. */
+VGD_MUST_CHECK enum vgd_status vgd_virgl_export_texture(uint32_t res_id, uint32_t w, uint32_t h,
+                                                        struct vgd_dmabuf *out);
+enum vgd_status vgd_virgl_export_scanout(struct vgd_render *r, uint32_t res_id,
+                                         struct vgd_dmabuf *out);
+
+/* virgl_transfer.c */
+/** Shadow -> texture, what is dirty of it. */
+VGD_MUST_CHECK enum vgd_status vgd_virgl_upload_dirty(struct resource *res);
+enum vgd_status vgd_virgl_transfer_to_host_2d(struct vgd_render *r, uint32_t res_id,
+                                              struct vgd_rect rect, uint64_t offset_bytes);
+enum vgd_status vgd_virgl_transfer_to_host_3d(struct vgd_render *r, uint32_t ctx_id,
+                                              const struct vgd_cmd_transfer_host_3d *cmd);
+enum vgd_status vgd_virgl_transfer_from_host_3d(struct vgd_render *r, uint32_t ctx_id,
+                                                const struct vgd_cmd_transfer_host_3d *cmd);
+enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
+                                      void *out, size_t stride_bytes);
+
+/* virgl_context.c */
+enum vgd_status vgd_virgl_context_create(struct vgd_render *r, uint32_t ctx_id, uint32_t capset_id,
+                                         const char *name, size_t name_len);
+void vgd_virgl_context_destroy(struct vgd_render *r, uint32_t ctx_id);
+enum vgd_status vgd_virgl_context_attach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id);
+void vgd_virgl_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id);
+enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *commands,
+                                 size_t size_bytes);
+/** Take @res from the list of those to keep coherent. */
+void vgd_virgl_context_forget(struct context *ctx, const struct resource *res);
+/** Free our side of a context that is out of the table. */
+void vgd_virgl_context_free(struct context *ctx);
+
+/* virgl_fence.c */
+/** The library's callback: @cookie is the renderer. */
+void vgd_virgl_write_fence(void *cookie, uint32_t id);
+/** A timer's callback: @user is the renderer. */
+void vgd_virgl_poll_timer_fired(void *user);
+void vgd_virgl_batch_end(struct vgd_render *r);
+enum vgd_status vgd_virgl_fence(struct vgd_render *r, uint32_t ctx_id, uint8_t ring_idx,
+                                uint64_t seq, bool *out_done);
+
+/* virgl.c */
+extern const struct vgd_render_ops vgd_virgl_ops;
+void vgd_virgl_destroy(struct vgd_render *r);
+/** The one that exists, or NULL: the library is one instance per process. */
+extern struct virgl *vgd_virgl_instance;
+
+#endif
