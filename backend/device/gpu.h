@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "display.h"
+#include "gpu_counters.h"
 #include "render.h"
 #include "status.h"
 
@@ -70,13 +71,6 @@ struct vgd_gpu_limits {
     uint64_t backing_entries_max; /* over all resources */
     uint64_t resource_bytes_max;  /* host bytes of all resources, by their declared size */
     uint32_t submit_bytes_max;    /* one SUBMIT_3D */
-};
-
-/* Counters, one writer, plain loads are fine for a reader in another process. */
-struct vgd_gpu_counters {
-    uint64_t commands, errors, submits, submit_bytes, transfers, flushes, fences;
-    uint64_t resources_live, contexts_live, resource_bytes_live, backing_entries_live;
-    uint64_t contexts_lost;
 };
 
 struct vgd_gpu_config {

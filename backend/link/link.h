@@ -71,6 +71,13 @@ struct vgd_link_u64 {
     uint64_t value;
 };
 
+/* How a worker reached its GPU (struct vgd_gl_choice, which only the renderer knows). */
+struct vgd_link_gl_choice {
+    uint32_t platform; /* enum vgd_gl_platform; 0: none */
+    int32_t device_idx;
+    char render_node[64];
+};
+
 struct vgd_link_hello {
     uint32_t version;   /* VGD_LINK_VERSION */
     uint32_t log_level; /* enum vgd_log_level */
@@ -81,6 +88,7 @@ struct vgd_link_hello {
     uint8_t pad;
     uint64_t vault_bytes, frames_bytes;
     char render_node[VGD_PATH_BYTES]; /* "" = choose */
+    struct vgd_link_gl_choice choice; /* of an earlier worker: go that way at once */
 };
 
 struct vgd_link_mem_table {
@@ -145,6 +153,7 @@ struct vgd_link_ready {
     char renderer[VGD_NAME_BYTES]; /* "virgl", "pixman" */
     char gpu_name[VGD_NAME_BYTES];
     char note[VGD_PATH_BYTES]; /* how the GPU was chosen, or why there is no 3D */
+    struct vgd_link_gl_choice choice;
 };
 
 struct vgd_link_scanout {

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* What a device counts: one writer, in memory that another process may read with plain loads. */
+#ifndef VGD_GPU_COUNTERS_H
+#define VGD_GPU_COUNTERS_H
+
+#include <stdint.h>
+
+struct vgd_gpu_counters {
+    uint64_t commands, errors, submits, submit_bytes, transfers, flushes, fences;
+    uint64_t resources_live, contexts_live, resource_bytes_live, backing_entries_live;
+    uint64_t contexts_lost;
+};
+
+#endif

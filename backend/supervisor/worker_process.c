@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "fd.h"
+#include "frames.h"
+#include "log.h"
+
+/* Where the worker finds its end of the link. */
+#define WORKER_LINK_FD 3
+#define NS_PER_MS 1000000ull
+#define EXIT_EXEC_FAILED 127
+
+/* Before the n-th restart in a row. The first is at once: one crash is not a loop. */
+static const uint32_t restart_delay_ms[] = {0, 100, 300, 1000, 2000, 5000};
+#define RESTART_DELAYS_COUNT (sizeof(restart_delay_ms) / sizeof(restart_delay_ms[0]))
+
+enum state {
+    STATE_IDLE,
+    STATE_STARTING,
+    STATE_READY,
+    STATE_WAITING,
+    STATE_FAILED,
+};
+
+struct vgd_worker_process {
+    struct vgd_worker_process_config config;
+    char *program, *render_node;
+    enum state state;
+    pid_t pid; /* 0: none */
+    int pid_fd;
+    struct vgd_watch *pid_watch;
+    struct vgd_link *link;
+    struct vgd_timer *timer; /* the restart while waiting, READY's deadline while starting */
+    int vault_fd;
+    struct vgd_vault *vault;
+    bool vault_used; /* a worker has lived on it */
+    bool gave_up_3d;
+    uint32_t counted_deaths; /* in a row */
+    uint32_t starts_count, deaths_count;
+    uint64_t ready_ns, died_ns;
+    struct vgd_link_ready ready;
+};
+
+static void start(struct vgd_worker_process *p);
+static void worker_exited(void *user, uint32_t events);
+
+static bool new_vault(struct vgd_worker_process *p)
+{
+    VGD_AUTO_FD fd = vgd_vault_create();
+    struct vgd_vault *vault = fd >= 0 ? vgd_vault_map(fd) : NULL;
+    if (vault == NULL) {
+        return false;
+    }
+    vgd_vault_unmap(p->vault);
+    vgd_fd_closep(&p->vault_fd);
+    p->vault = vault;
+    p->vault_fd = vgd_fd_take(&fd);
+    p->vault_used = false;
+    return true;
+}
+
+static void fail(struct vgd_worker_process *p, const char *why)
+{
+    vgd_log(VGD_LOG_ERROR, "worker", "%s", why);
+    p->state = STATE_FAILED;
+    p->config.on_failed(p->config.user);
+}
+
+/* A link whose worker cannot be believed, or hangs. Its death comes through the pid. */
+void vgd_worker_process_kill(struct vgd_worker_process *p, const char *why)
+{
+    if (p->pid == 0) {
+        return;
+    }
+    vgd_log(VGD_LOG_WARNING, "worker", "killing worker %d: %s", (int)p->pid, why);
+    (void)kill(p->pid, SIGKILL);
+}
+
+static void timer_due(void *user)
+{
+    struct vgd_worker_process *p = user;
+    if (p->state == STATE_WAITING) {
+        start(p);
+    } else if (p->state == STATE_STARTING) {
+        vgd_worker_process_kill(p, "it does not become ready");
+    }
+}
+
+static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *msg)
+{
+    const struct vgd_link_ready *m = vgd_link_payload(msg, sizeof(*m));
+    if (m == NULL || m->num_capsets > 64 || m->choice.device_idx < -1) {
+        vgd_worker_process_kill(p, "a READY that cannot be");
+        return;
+    }
+    bool again = p->vault_used;
+    p->ready = *m;
+    /* Strings of a worker: ended here, printed by the log, which keeps control characters out. */
+    p->ready.renderer[sizeof(p->ready.renderer) - 1] = '\0';
+    p->ready.gpu_name[sizeof(p->ready.gpu_name) - 1] = '\0';
+    p->ready.note[sizeof(p->ready.note) - 1] = '\0';
+    p->ready.choice.render_node[sizeof(p->ready.choice.render_node) - 1] = '\0';
+    bool want_3d = p->config.want_3d && !p->gave_up_3d;
+    if (want_3d && !p->ready.has_3d && p->config.require_hardware) {
+        fail(p, p->ready.note);
+        return;
+    }
+    p->state = STATE_READY;
+    p->ready_ns = vgd_now_ns();
+    p->vault_used = true;
+    vgd_timer_stop(p->timer);
+    vgd_log(VGD_LOG_INFO, "worker", "worker %d ready: %s%s%s%s%s%s", (int)p->pid, p->ready.renderer,
+            p->ready.gpu_name[0] != '\0' ? " on " : "", p->ready.gpu_name,
+            p->ready.note[0] != '\0' ? " (" : "", p->ready.note,
+            p->ready.note[0] != '\0' ? ")" : "");
+    if (want_3d && !p->ready.has_3d) {
+        vgd_log(VGD_LOG_WARNING, "worker", "no 3D on this host, 2D only: %s", p->ready.note);
+    }
+    p->config.on_ready(p->config.user, &p->ready, again);
+}
+
+static void link_message(void *user, struct vgd_link_message *msg)
+{
+    struct vgd_worker_process *p = user;
+    if (p->state == STATE_STARTING && msg->type == VGD_LINK_READY) {
+        accept_ready(p, msg);
+    } else if (p->state == STATE_READY && msg->type > VGD_LINK_READY) {
+        p->config.on_message(p->config.user, msg);
+    } else {
+        vgd_worker_process_kill(p, "a message out of turn");
+    }
+}
+
+static void link_closed(void *user, enum vgd_status why)
+{
+    struct vgd_worker_process *p = user;
+    if (why != VGD_CLOSED) {
+        vgd_worker_process_kill(p, "it sent what is no message");
+    } else if (p->pid != 0) {
+        (void)kill(p->pid, SIGKILL); /* it is ending, or closed the link: either way it is over */
+    }
+}
+
+/* In the child, between fork and exec: async-signal-safe calls only. */
+static void become_worker(const struct vgd_worker_process *p, int link_fd, pid_t parent)
+    __attribute__((noreturn));
+
+static void become_worker(const struct vgd_worker_process *p, int link_fd, pid_t parent)
+{
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(EXIT_EXEC_FAILED); /* the supervisor died before the line above */
+    }
+    if (link_fd == WORKER_LINK_FD) {
+        (void)fcntl(link_fd, F_SETFD, 0);
+    } else if (dup2(link_fd, WORKER_LINK_FD) < 0) {
+        _exit(EXIT_EXEC_FAILED);
+    }
+    char *const argv[] = {"vgd-worker", "--link-fd", "3", NULL};
+    (void)execv(p->program, argv);
+    _exit(EXIT_EXEC_FAILED);
+}
+
+static bool spawn(struct vgd_worker_process *p)
+{
+    int fds[2];
+    if (vgd_link_pair(fds) != VGD_OK) {
+        return false;
+    }
+    VGD_AUTO_FD ours = fds[0];
+    VGD_AUTO_FD theirs = fds[1];
+    p->link = vgd_link_create(p->config.loop, &ours, link_message, link_closed, p);
+    if (p->link == NULL) {
+        return false;
+    }
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        become_worker(p, theirs, parent);
+    }
+    if (pid < 0) {
+        return false;
+    }
+    p->pid = pid;
+    p->pid_fd = pidfd_open(pid, 0);
+    if (p->pid_fd >= 0) {
+        (void)fcntl(p->pid_fd, F_SETFD, FD_CLOEXEC);
+        p->pid_watch = vgd_loop_watch(p->config.loop, p->pid_fd, EPOLLIN, worker_exited, p);
+    }
+    return p->pid_watch != NULL;
+}
+
+static void say_hello(struct vgd_worker_process *p)
+{
+    struct vgd_link_hello hello = {
+        .version = VGD_LINK_VERSION,
+        .log_level = vgd_log_level(),
+        .n_scanouts = p->config.n_scanouts,
+        .want_3d = p->config.want_3d && !p->gave_up_3d,
+        .require_hardware = p->config.require_hardware,
+        .recovering = p->vault_used,
+        .vault_bytes = sizeof(struct vgd_vault),
+        .frames_bytes = VGD_FRAMES_BYTES,
+    };
+    (void)snprintf(hello.render_node, sizeof(hello.render_node), "%s", p->render_node);
+    /* The way the last one went saves the search; a named node is not for a worker to change. */
+    if (p->ready.has_3d &&
+        (p->render_node[0] == '\0' || strcmp(p->render_node, p->ready.choice.render_node) == 0)) {
+        hello.choice = p->ready.choice;
+    }
+    int fds[2] = {p->vault_fd, p->config.frames_fd};
+    if (vgd_link_send(p->link, VGD_LINK_HELLO, &hello, sizeof(hello), fds, 2) != VGD_OK) {
+        vgd_worker_process_kill(p, "it cannot be greeted");
+    }
+}
+
+static void reap(struct vgd_worker_process *p, siginfo_t *out_info)
+{
+    vgd_watch_remove(&p->pid_watch);
+    vgd_fd_closep(&p->pid_fd);
+    vgd_link_destroy(p->link);
+    p->link = NULL;
+    if (p->pid != 0) {
+        while (waitid(P_PID, (id_t)p->pid, out_info, WEXITED) != 0 && errno == EINTR) {
+        }
+    }
+    p->pid = 0;
+}
+
+static void start(struct vgd_worker_process *p)
+{
+    if (access(p->program, X_OK) != 0) {
+        char why[512];
+        (void)snprintf(why, sizeof(why), "%s cannot be run: %s; install vgd whole", p->program,
+                       strerror(errno));
+        fail(p, why);
+        return;
+    }
+    p->state = STATE_STARTING;
+    if (!spawn(p)) {
+        siginfo_t info;
+        if (p->pid != 0) {
+            (void)kill(p->pid, SIGKILL);
+        }
+        reap(p, &info);
+        fail(p, "no process, socket or memory for a worker");
+        return;
+    }
+    p->starts_count++;
+    vgd_timer_start(p->timer, VGD_READY_DEADLINE_MS * NS_PER_MS);
+    say_hello(p);
+}
+
+static void plan_restart(struct vgd_worker_process *p)
+{
+    uint64_t now_ns = vgd_now_ns();
+    bool counts = p->state == STATE_STARTING ||
+                  now_ns - p->ready_ns < p->config.restart_window_ms * NS_PER_MS;
+    p->counted_deaths = counts ? p->counted_deaths + 1 : 0;
+    size_t step = p->counted_deaths == 0 ? 0 : p->counted_deaths - 1;
+    if (step >= RESTART_DELAYS_COUNT) {
+        step = RESTART_DELAYS_COUNT - 1;
+    }
+    if (p->config.want_3d && !p->gave_up_3d && p->counted_deaths >= VGD_3D_DEATHS_MAX) {
+        p->gave_up_3d = true;
+        vgd_log(VGD_LOG_ERROR, "worker", "%u deaths in a row: going on without 3D",
+                p->counted_deaths);
+    }
+    p->state = STATE_WAITING;
+    p->died_ns = now_ns;
+    if (restart_delay_ms[step] == 0) {
+        start(p);
+        return;
+    }
+    vgd_log(VGD_LOG_WARNING, "worker", "death %u in a row: next worker in %u ms", p->counted_deaths,
+            restart_delay_ms[step]);
+    vgd_timer_start(p->timer, restart_delay_ms[step] * NS_PER_MS);
+}
+
+static void worker_exited(void *user, uint32_t events)
+{
+    (void)events;
+    struct vgd_worker_process *p = user;
+    pid_t pid = p->pid;
+    siginfo_t info = {0};
+    reap(p, &info);
+    vgd_timer_stop(p->timer);
+    p->deaths_count++;
+    bool exited = info.si_code == CLD_EXITED;
+    vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
+            exited ? "ended with status" : "was ended by signal", info.si_status,
+            p->state == STATE_STARTING ? " before it was ready" : "");
+    if (exited && info.si_status == EXIT_EXEC_FAILED) {
+        fail(p, "vgd-worker could not be executed");
+        return;
+    }
+    if (p->state == STATE_READY) {
+        p->config.on_gone(p->config.user);
+    }
+    plan_restart(p);
+}
+
+struct vgd_worker_process *vgd_worker_process_create(const struct vgd_worker_process_config *config)
+{
+    struct vgd_worker_process *p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        return NULL;
+    }
+    p->config = *config;
+    p->pid_fd = -1;
+    p->vault_fd = -1;
+    p->program = strdup(config->program);
+    p->render_node = strdup(config->render_node);
+    p->timer = vgd_timer_create(config->loop, timer_due, p);
+    if (p->program == NULL || p->render_node == NULL || p->timer == NULL || !new_vault(p)) {
+        vgd_worker_process_destroy(p);
+        return NULL;
+    }
+    return p;
+}
+
+void vgd_worker_process_destroy(struct vgd_worker_process *p)
+{
+    if (p == NULL) {
+        return;
+    }
+    if (p->pid != 0) {
+        (void)kill(p->pid, SIGKILL);
+    }
+    siginfo_t info;
+    reap(p, &info);
+    vgd_timer_destroy(&p->timer);
+    vgd_vault_unmap(p->vault);
+    vgd_fd_closep(&p->vault_fd);
+    free(p->program);
+    free(p->render_node);
+    free(p);
+}
+
+void vgd_worker_process_start(struct vgd_worker_process *p)
+{
+    if (p->state == STATE_IDLE) {
+        start(p);
+    }
+}
+
+bool vgd_worker_process_ready(const struct vgd_worker_process *p)
+{
+    return p->state == STATE_READY;
+}
+
+bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type type,
+                             const void *payload, size_t n_bytes, const int *fds, uint32_t n_fds)
+{
+    if (p->state != STATE_READY) {
+        return false;
+    }
+    enum vgd_status st = vgd_link_send(p->link, type, payload, n_bytes, fds, n_fds);
+    if (st != VGD_OK && st != VGD_CLOSED) {
+        vgd_worker_process_kill(p, "it takes no messages");
+    }
+    return st == VGD_OK;
+}
+
+void vgd_worker_process_forget(struct vgd_worker_process *p)
+{
+    bool without_3d = p->gave_up_3d;
+    p->gave_up_3d = false;
+    p->counted_deaths = 0;
+    if (p->state == STATE_READY && !without_3d) {
+        return; /* it resets itself */
+    }
+    if (p->pid == 0) {
+        if (p->vault_used && !new_vault(p)) {
+            fail(p, "no memory for a new vault");
+        }
+        return;
+    }
+    if (p->state == STATE_READY) {
+        p->ready_ns = 0; /* replaced by us: not a death that counts */
+        vgd_worker_process_kill(p, "the guest was reset: trying 3D again");
+    }
+}
+
+void vgd_worker_process_get_status(struct vgd_worker_process *p,
+                                   struct vgd_worker_process_status *out)
+{
+    static const char *const names[] = {"idle", "starting", "ready", "waiting", "failed"};
+    uint64_t answered_ns = p->vault->answered_ns;
+    *out = (struct vgd_worker_process_status){
+        .pid = p->pid,
+        .state = names[p->state],
+        .starts_count = p->starts_count,
+        .deaths_count = p->deaths_count,
+        .gave_up_3d = p->gave_up_3d,
+        .ready = p->ready,
+        .last_recovery_ns =
+            p->died_ns != 0 && answered_ns > p->died_ns ? answered_ns - p->died_ns : 0,
+    };
+}
+
+const struct vgd_vault *vgd_worker_process_vault(const struct vgd_worker_process *p)
+{
+    return p->vault;
+}

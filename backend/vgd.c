@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgd: the supervisor. It owns the sockets and what the guest has been promised, links no GPU
+ * library, and outlives every worker. One thread, one loop.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "fd.h"
+#include "frames.h"
+#include "log.h"
+#include "session.h"
+#include "worker_process.h"
+
+#define LISTEN_BACKLOG 1
+
+struct options {
+    const char *socket_path;
+    int fd; /* -1: none */
+    const char *render_node;
+    const char *control_path;
+    bool no_control;
+    bool virgl;
+    bool require_hardware;
+    bool probe, json;
+    uint32_t restart_window_ms;
+    enum vgd_log_level log_level;
+};
+
+struct vgd {
+    struct options options;
+    char worker_program[4096];
+    struct vgd_loop *loop;
+    int signal_fd;
+    struct vgd_watch *signal_watch;
+    int listen_fd;
+    struct vgd_watch *listen_watch;
+    struct stat listen_stat; /* so that only our own socket is unlinked */
+    int frames_fd;
+    const uint8_t *frames;
+    struct vgd_worker_process *worker;
+    struct vgd_session *session;
+    struct vgd_timer *end_timer; /* a session is destroyed from the loop, not from inside */
+    enum vgd_session_end ended;
+    struct vgd_control *control;
+    uint64_t snapshot_token; /* of the one snapshot under way */
+    uint32_t snapshot_question;
+    bool snapshot_pending;
+};
+
+static const char usage_text[] =
+    "usage: vgd (--socket-path=PATH | --fd=FDNUM) [OPTION]...\n"
+    "       vgd --probe [--json] [--render-node=PATH] [--require-hardware]\n"
+    "       vgd --print-capabilities\n"
+    "\n"
+    "A vhost-user-gpu backend: the process behind a QEMU guest's virtio-gpu device.\n"
+    "\n"
+    "  --socket-path=PATH    listen on PATH for the VMM's connection\n"
+    "  --fd=FDNUM            use this connected socket\n"
+    "  --virgl               give the guest OpenGL (virgl); without it the device is 2D\n"
+    "  --render-node=PATH    use this DRM render node and open no other\n"
+    "  --require-hardware    software OpenGL is an error\n"
+    "  --control-path=PATH   control socket for vgdctl (default: vgd/PID.sock in "
+    "$XDG_RUNTIME_DIR)\n"
+    "  --no-control          no control socket\n"
+    "  --log-level=LEVEL     error, warning, info (default) or debug\n"
+    "  --restart-window=SEC  a worker's death this long after its start does not count towards\n"
+    "                        back-off (default 10)\n"
+    "  --print-capabilities  print this program's capabilities for management software\n"
+    "  --probe [--json]      print what this host can do, and which way vgd would go\n"
+    "  --version, --help\n";
+
+/* ---- control socket ---------------------------------------------------------------------------
+ */
+
+static void add_u64(struct json_object *to, const char *name, uint64_t value)
+{
+    (void)json_object_object_add(to, name, json_object_new_uint64(value));
+}
+
+static void add_string(struct json_object *to, const char *name, const char *text)
+{
+    (void)json_object_object_add(to, name, json_object_new_string(text));
+}
+
+static void add_bool(struct json_object *to, const char *name, bool value)
+{
+    (void)json_object_object_add(to, name, json_object_new_boolean(value));
+}
+
+static struct json_object *worker_status(const struct vgd *vgd)
+{
+    struct vgd_worker_process_status st;
+    vgd_worker_process_get_status(vgd->worker, &st);
+    struct json_object *out = json_object_new_object();
+    add_u64(out, "pid", (uint64_t)st.pid);
+    add_string(out, "state", st.state);
+    add_u64(out, "starts", st.starts_count);
+    add_u64(out, "deaths", st.deaths_count);
+    add_bool(out, "gave_up_3d", st.gave_up_3d);
+    add_u64(out, "last_recovery_us", st.last_recovery_ns / 1000);
+    add_string(out, "renderer", st.ready.renderer);
+    add_string(out, "gpu", st.ready.gpu_name);
+    add_bool(out, "3d", st.ready.has_3d);
+    add_bool(out, "software", st.ready.is_software);
+    add_u64(out, "capsets", st.ready.num_capsets);
+    add_string(out, "note", st.ready.note);
+    return out;
+}
+
+static struct json_object *device_status(const struct vgd *vgd)
+{
+    const struct vgd_gpu_counters *c = &vgd_worker_process_vault(vgd->worker)->counters;
+    struct json_object *out = json_object_new_object();
+    add_u64(out, "commands", c->commands);
+    add_u64(out, "errors", c->errors);
+    add_u64(out, "submits", c->submits);
+    add_u64(out, "submit_bytes", c->submit_bytes);
+    add_u64(out, "transfers", c->transfers);
+    add_u64(out, "flushes", c->flushes);
+    add_u64(out, "fences", c->fences);
+    add_u64(out, "resources", c->resources_live);
+    add_u64(out, "contexts", c->contexts_live);
+    add_u64(out, "contexts_lost", c->contexts_lost);
+    add_u64(out, "resource_bytes", c->resource_bytes_live);
+    return out;
+}
+
+static struct json_object *session_status(const struct vgd *vgd)
+{
+    struct json_object *out = json_object_new_object();
+    add_bool(out, "connected", vgd->session != NULL);
+    if (vgd->session == NULL) {
+        return out;
+    }
+    struct vgd_session_status st;
+    vgd_session_get_status(vgd->session, &st);
+    char hex[32];
+    (void)snprintf(hex, sizeof(hex), "0x%llx", (unsigned long long)st.features_acked);
+    add_string(out, "features", hex);
+    (void)snprintf(hex, sizeof(hex), "0x%llx", (unsigned long long)st.protocol_features_acked);
+    add_string(out, "protocol_features", hex);
+    add_u64(out, "memory_regions", st.regions_count);
+    add_u64(out, "memory_bytes", st.memory_bytes);
+    add_bool(out, "control_queue", st.queue_running[0]);
+    add_bool(out, "cursor_queue", st.queue_running[1]);
+    add_bool(out, "display", st.display_connected);
+    add_u64(out, "messages", st.messages_count);
+    return out;
+}
+
+static void control_status(void *user, struct json_object *out)
+{
+    const struct vgd *vgd = user;
+    add_string(out, "version", VGD_VERSION);
+    add_u64(out, "pid", (uint64_t)getpid());
+    (void)json_object_object_add(out, "worker", worker_status(vgd));
+    (void)json_object_object_add(out, "session", session_status(vgd));
+    (void)json_object_object_add(out, "device", device_status(vgd));
+}
+
+static enum vgd_status control_screenshot(void *user, uint32_t scanout_idx, uint64_t token)
+{
+    struct vgd *vgd = user;
+    if (vgd->session == NULL) {
+        return VGD_LOST;
+    }
+    if (vgd->snapshot_pending) { /* its worker died with it, or the client gave up */
+        int none = -1;
+        vgd->snapshot_pending = false;
+        vgd_control_screenshot_reply(vgd->control, vgd->snapshot_token, VGD_LOST, 0, 0, &none);
+    }
+    enum vgd_status st =
+        vgd_session_snapshot(vgd->session, scanout_idx, vgd->snapshot_question + 1);
+    if (st == VGD_OK) {
+        vgd->snapshot_question++;
+        vgd->snapshot_token = token;
+        vgd->snapshot_pending = true;
+    }
+    return st;
+}
+
+static void session_snapshot(void *user, uint32_t question, enum vgd_status status, uint32_t w_px,
+                             uint32_t h_px, int *fd)
+{
+    struct vgd *vgd = user;
+    if (vgd->control != NULL && vgd->snapshot_pending && question == vgd->snapshot_question) {
+        vgd->snapshot_pending = false;
+        vgd_control_screenshot_reply(vgd->control, vgd->snapshot_token, status, w_px, h_px, fd);
+    }
+}
+
+/* A host that will not have our control socket still gets its GPU. */
+static void open_control(struct vgd *vgd)
+{
+    char path[VGD_PATH_BYTES];
+    if (vgd->options.no_control) {
+        return;
+    }
+    if (vgd->options.control_path != NULL) {
+        (void)snprintf(path, sizeof(path), "%s", vgd->options.control_path);
+    } else if (vgd_control_default_path(path, sizeof(path)) != VGD_OK) {
+        return;
+    }
+    struct vgd_control_config config = {
+        .loop = vgd->loop,
+        .path = path,
+        .ops = {.status = control_status, .screenshot = control_screenshot},
+        .user = vgd,
+    };
+    (void)!vgd_control_create(&config, &vgd->control); /* says why itself */
+}
+
+/* ---- sessions and workers ---------------------------------------------------------------------
+ */
+
+static void worker_ready(void *user, const struct vgd_link_ready *ready, bool again)
+{
+    struct vgd *vgd = user;
+    if (vgd->session != NULL) {
+        vgd_session_worker_ready(vgd->session, ready, again);
+    }
+}
+
+static void worker_message(void *user, struct vgd_link_message *msg)
+{
+    struct vgd *vgd = user;
+    if (vgd->session != NULL) {
+        vgd_session_worker_message(vgd->session, msg);
+    }
+}
+
+static void worker_gone(void *user)
+{
+    struct vgd *vgd = user;
+    if (vgd->session != NULL) {
+        vgd_session_worker_gone(vgd->session);
+    }
+}
+
+static void worker_failed(void *user)
+{
+    struct vgd *vgd = user;
+    vgd_loop_quit(vgd->loop, EXIT_FAILURE);
+}
+
+static bool create_worker(struct vgd *vgd)
+{
+    vgd->worker = vgd_worker_process_create(&(struct vgd_worker_process_config){
+        .loop = vgd->loop,
+        .program = vgd->worker_program,
+        .render_node = vgd->options.render_node != NULL ? vgd->options.render_node : "",
+        .want_3d = vgd->options.virgl,
+        .require_hardware = vgd->options.require_hardware,
+        .n_scanouts = VGD_MAX_SCANOUTS,
+        .restart_window_ms = vgd->options.restart_window_ms,
+        .frames_fd = vgd->frames_fd,
+        .on_ready = worker_ready,
+        .on_message = worker_message,
+        .on_gone = worker_gone,
+        .on_failed = worker_failed,
+        .user = vgd,
+    });
+    return vgd->worker != NULL;
+}
+
+static void session_end(void *user, enum vgd_session_end how)
+{
+    struct vgd *vgd = user;
+    vgd->ended = how;
+    vgd_timer_start(vgd->end_timer, 0);
+}
+
+static bool open_session(struct vgd *vgd, int *fd)
+{
+    vgd->session = vgd_session_create(
+        &(struct vgd_session_config){
+            .loop = vgd->loop,
+            .worker = vgd->worker,
+            .frames = vgd->frames,
+            .n_scanouts = VGD_MAX_SCANOUTS,
+            .on_end = session_end,
+            .on_snapshot = session_snapshot,
+            .user = vgd,
+        },
+        fd);
+    return vgd->session != NULL;
+}
+
+/* A VMM that closes its socket ends us. One that was refused does not: the next may connect, and
+ * finds nothing of it. */
+static void end_due(void *user)
+{
+    struct vgd *vgd = user;
+    vgd_session_destroy(vgd->session);
+    vgd->session = NULL;
+    bool listening = vgd->listen_fd >= 0;
+    if (vgd->ended == VGD_SESSION_CLOSED || !listening) {
+        vgd_log(VGD_LOG_INFO, "session", "the front-end is gone");
+        vgd_loop_quit(vgd->loop, vgd->ended == VGD_SESSION_CLOSED ? EXIT_SUCCESS : EXIT_FAILURE);
+        return;
+    }
+    vgd_worker_process_destroy(vgd->worker);
+    if (!create_worker(vgd)) {
+        vgd_loop_quit(vgd->loop, EXIT_FAILURE);
+        return;
+    }
+    vgd_worker_process_start(vgd->worker);
+    vgd_watch_set(vgd->listen_watch, EPOLLIN);
+}
+
+static void connection_waiting(void *user, uint32_t events)
+{
+    (void)events;
+    struct vgd *vgd = user;
+    VGD_AUTO_FD fd = accept4(vgd->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        return;
+    }
+    if (open_session(vgd, &fd)) {
+        vgd_watch_set(vgd->listen_watch, 0); /* one guest a process */
+    }
+}
+
+static bool listen_on(struct vgd *vgd, const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(addr.sun_path)) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "--socket-path: longer than the %zu bytes of a socket's name",
+                sizeof(addr.sun_path) - 1);
+        return false;
+    }
+    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+    struct stat st;
+    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) { /* of a backend that was killed? */
+        VGD_AUTO_FD try_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (connect(try_fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 && errno == ECONNREFUSED) {
+            (void)unlink(path);
+        }
+    }
+    vgd->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (vgd->listen_fd < 0 || bind(vgd->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
+        listen(vgd->listen_fd, LISTEN_BACKLOG) != 0) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "--socket-path=%s: %s", path, strerror(errno));
+        return false;
+    }
+    (void)lstat(path, &vgd->listen_stat);
+    vgd->listen_watch = vgd_loop_watch(vgd->loop, vgd->listen_fd, EPOLLIN, connection_waiting, vgd);
+    return vgd->listen_watch != NULL;
+}
+
+static void unlink_socket(const struct vgd *vgd)
+{
+    struct stat st;
+    if (vgd->listen_fd >= 0 && lstat(vgd->options.socket_path, &st) == 0 &&
+        st.st_dev == vgd->listen_stat.st_dev && st.st_ino == vgd->listen_stat.st_ino) {
+        (void)unlink(vgd->options.socket_path);
+    }
+}
+
+/* ---- main -------------------------------------------------------------------------------------
+ */
+
+static void signalled(void *user, uint32_t events)
+{
+    (void)events;
+    struct vgd *vgd = user;
+    struct signalfd_siginfo info;
+    if (read(vgd->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+        vgd_log(VGD_LOG_INFO, "vgd", "ended by signal %u", info.ssi_signo);
+        vgd_loop_quit(vgd->loop, EXIT_SUCCESS);
+    }
+}
+
+/* vgd-worker lies beside us in a build folder, in libexec when installed. */
+static bool find_worker(struct vgd *vgd)
+{
+    ssize_t n = readlink("/proc/self/exe", vgd->worker_program, sizeof(vgd->worker_program) - 16);
+    if (n > 0) {
+        vgd->worker_program[n] = '\0';
+        char *slash = strrchr(vgd->worker_program, '/');
+        (void)snprintf(slash + 1, sizeof("vgd-worker"), "vgd-worker");
+        if (access(vgd->worker_program, X_OK) == 0) {
+            return true;
+        }
+    }
+    (void)snprintf(vgd->worker_program, sizeof(vgd->worker_program), "%s/vgd-worker",
+                   VGD_LIBEXECDIR);
+    if (access(vgd->worker_program, X_OK) == 0) {
+        return true;
+    }
+    vgd_log(VGD_LOG_ERROR, "vgd", "vgd-worker is neither beside vgd nor in %s: install vgd whole",
+            VGD_LIBEXECDIR);
+    return false;
+}
+
+static int probe(const struct vgd *vgd)
+{
+    const char *argv[8] = {"vgd-worker", "--probe"};
+    int n = 2;
+    if (vgd->options.json) {
+        argv[n++] = "--json";
+    }
+    if (vgd->options.require_hardware) {
+        argv[n++] = "--require-hardware";
+    }
+    if (vgd->options.render_node != NULL) {
+        argv[n++] = "--render-node";
+        argv[n++] = vgd->options.render_node;
+    }
+    (void)execv(vgd->worker_program, (char *const *)(uintptr_t)argv);
+    vgd_log(VGD_LOG_ERROR, "vgd", "%s: %s", vgd->worker_program, strerror(errno));
+    return EXIT_FAILURE;
+}
+
+static bool prepare(struct vgd *vgd)
+{
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+
+    vgd->loop = vgd_loop_create();
+    vgd->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    vgd->frames_fd = vgd_memfd_create("vgd-frames", VGD_FRAMES_BYTES);
+    if (vgd->loop == NULL || vgd->signal_fd < 0 || vgd->frames_fd < 0) {
+        return false;
+    }
+    void *frames = mmap(NULL, VGD_FRAMES_BYTES, PROT_READ, MAP_SHARED, vgd->frames_fd, 0);
+    vgd->signal_watch = vgd_loop_watch(vgd->loop, vgd->signal_fd, EPOLLIN, signalled, vgd);
+    vgd->end_timer = vgd_timer_create(vgd->loop, end_due, vgd);
+    if (frames == MAP_FAILED || vgd->signal_watch == NULL || vgd->end_timer == NULL) {
+        return false;
+    }
+    vgd->frames = frames;
+    return create_worker(vgd);
+}
+
+static void finish(struct vgd *vgd)
+{
+    vgd_control_destroy(vgd->control);
+    vgd_session_destroy(vgd->session);
+    vgd_worker_process_destroy(vgd->worker);
+    unlink_socket(vgd);
+    vgd_watch_remove(&vgd->listen_watch);
+    vgd_watch_remove(&vgd->signal_watch);
+    vgd_timer_destroy(&vgd->end_timer);
+    vgd_fd_closep(&vgd->listen_fd);
+    vgd_fd_closep(&vgd->signal_fd);
+    if (vgd->frames != NULL) {
+        (void)munmap((void *)(uintptr_t)vgd->frames, VGD_FRAMES_BYTES);
+    }
+    vgd_fd_closep(&vgd->frames_fd);
+    vgd_loop_destroy(vgd->loop);
+}
+
+static int run(struct vgd *vgd)
+{
+    int rc = EXIT_FAILURE;
+    if (!prepare(vgd)) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "no memory or descriptors: %s", strerror(errno));
+    } else if (vgd->options.fd >= 0) {
+        /* libvirt hands one socketpair end and drops privileges: the worker starts on the first
+         * message. */
+        int fd = vgd->options.fd;
+        struct stat st;
+        if (fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+            vgd_log(VGD_LOG_ERROR, "vgd", "--fd=%d: not an open socket; pass a connected one", fd);
+        } else if (open_session(vgd, &fd)) {
+            open_control(vgd);
+            rc = vgd_loop_run(vgd->loop);
+        }
+    } else if (listen_on(vgd, vgd->options.socket_path)) {
+        open_control(vgd);
+        vgd_worker_process_start(vgd->worker); /* early: what fails fails before the VMM starts */
+        rc = vgd_loop_run(vgd->loop);
+    }
+    finish(vgd);
+    return rc;
+}
+
+static bool parse_number(const char *text, long max, long *out)
+{
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < 0 || value > max) {
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+/* Fills @o; -1 to go on, else the exit status. */
+static int parse(int argc, char **argv, struct options *o)
+{
+    enum {
+        FD = 256,
+        SOCKET,
+        CAPABILITIES,
+        NODE,
+        VIRGL,
+        HARDWARE,
+        PROBE,
+        JSON,
+        CONTROL,
+        NO_CONTROL,
+        LEVEL,
+        WINDOW,
+        VERSION,
+        HELP
+    };
+    static const struct option longs[] = {
+        {"fd", required_argument, NULL, FD},
+        {"socket-path", required_argument, NULL, SOCKET},
+        {"print-capabilities", no_argument, NULL, CAPABILITIES},
+        {"render-node", required_argument, NULL, NODE},
+        {"virgl", no_argument, NULL, VIRGL},
+        {"require-hardware", no_argument, NULL, HARDWARE},
+        {"probe", no_argument, NULL, PROBE},
+        {"json", no_argument, NULL, JSON},
+        {"control-path", required_argument, NULL, CONTROL},
+        {"no-control", no_argument, NULL, NO_CONTROL},
+        {"log-level", required_argument, NULL, LEVEL},
+        {"restart-window", required_argument, NULL, WINDOW},
+        {"version", no_argument, NULL, VERSION},
+        {"help", no_argument, NULL, HELP},
+        {0},
+    };
+    int c;
+    long number;
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (c) {
+        case FD:
+            if (!parse_number(optarg, 1 << 20, &number)) {
+                vgd_log(VGD_LOG_ERROR, "vgd", "--fd=%s: give the number of an open descriptor",
+                        optarg);
+                return EXIT_FAILURE;
+            }
+            o->fd = (int)number;
+            break;
+        case SOCKET:
+            o->socket_path = optarg;
+            break;
+        case CAPABILITIES:
+            (void)printf("{\n  \"type\": \"gpu\",\n  \"features\": [\n    \"render-node\",\n"
+                         "    \"virgl\"\n  ]\n}\n");
+            return EXIT_SUCCESS;
+        case NODE:
+            if (strlen(optarg) >= VGD_PATH_BYTES) {
+                vgd_log(VGD_LOG_ERROR, "vgd", "--render-node: longer than %u bytes",
+                        VGD_PATH_BYTES - 1);
+                return EXIT_FAILURE;
+            }
+            o->render_node = optarg;
+            break;
+        case VIRGL:
+            o->virgl = true;
+            break;
+        case HARDWARE:
+            o->require_hardware = true;
+            break;
+        case PROBE:
+            o->probe = true;
+            break;
+        case JSON:
+            o->json = true;
+            break;
+        case CONTROL:
+            o->control_path = optarg;
+            break;
+        case NO_CONTROL:
+            o->no_control = true;
+            break;
+        case LEVEL:
+            if (!vgd_log_level_parse(optarg, &o->log_level)) {
+                vgd_log(VGD_LOG_ERROR, "vgd", "--log-level=%s: give error, warning, info or debug",
+                        optarg);
+                return EXIT_FAILURE;
+            }
+            break;
+        case WINDOW:
+            if (!parse_number(optarg, 3600, &number)) {
+                vgd_log(VGD_LOG_ERROR, "vgd", "--restart-window=%s: give 0 to 3600 seconds",
+                        optarg);
+                return EXIT_FAILURE;
+            }
+            o->restart_window_ms = (uint32_t)number * 1000;
+            break;
+        case VERSION:
+            (void)printf("vgd %s\n", VGD_VERSION);
+            return EXIT_SUCCESS;
+        case HELP:
+            (void)fputs(usage_text, stdout);
+            return EXIT_SUCCESS;
+        default: /* getopt has said what is wrong */
+            return EXIT_FAILURE;
+        }
+    }
+    if (optind < argc) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "%s: not an option; see --help", argv[optind]);
+        return EXIT_FAILURE;
+    }
+    if (!o->probe && (o->fd >= 0) == (o->socket_path != NULL)) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "give either --socket-path=PATH or --fd=FDNUM; see --help");
+        return EXIT_FAILURE;
+    }
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct vgd vgd = {
+        .options = {.fd = -1,
+                    .restart_window_ms = VGD_RESTART_WINDOW_MS,
+                    .log_level = VGD_LOG_INFO},
+        .listen_fd = -1,
+        .frames_fd = -1,
+        .signal_fd = -1,
+    };
+    int rc = parse(argc, argv, &vgd.options);
+    if (rc >= 0) {
+        return rc;
+    }
+    vgd_log_setup("vgd", vgd.options.log_level);
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (!find_worker(&vgd)) {
+        return EXIT_FAILURE;
+    }
+    return vgd.options.probe ? probe(&vgd) : run(&vgd);
+}
