@@ -213,13 +213,13 @@ enum vgd_status vgd_channel_read(struct vgd_channel *ch, struct vgd_vu_message *
 }
 
 /* Send what the socket takes now. VGD_OK: *out_sent bytes went, maybe 0. */
-static enum vgd_status send_some(struct vgd_channel *ch, const uint8_t *bytes, uint32_t n_bytes,
+static enum vgd_status send_some(struct vgd_channel *ch, uint8_t *bytes, uint32_t n_bytes,
                                  const int *fds, uint32_t n_fds, uint32_t *out_sent)
 {
     *out_sent = 0;
     while (*out_sent < n_bytes) {
         struct iovec iov = {
-            .iov_base = (void *)(uintptr_t)(bytes + *out_sent),
+            .iov_base = bytes + *out_sent, /* only read, but iovecs know no const */
             .iov_len = n_bytes - *out_sent,
         };
         union control control;

@@ -18,7 +18,7 @@
 #define VGD_VU_FDS_MAX 8u        /* SET_MEM_TABLE's regions */
 
 /* What may wait for a peer that does not read; the socket's own buffer holds more. */
-#define VGD_VU_QUEUED_BYTES_MAX (64u * 1024u)
+#define VGD_VU_QUEUED_BYTES_MAX 65536u
 #define VGD_VU_QUEUED_FDS_MAX 64u
 
 struct vgd_vu_message {

@@ -301,8 +301,7 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
 {
     const struct vring_desc *table = q->desc;
     uint32_t table_count = q->size;
-    uint32_t left_count = table_count; /* more steps than entries is a loop */
-    uint32_t total_count = 0;
+    uint32_t total_count = 0; /* also what ends a loop */
     bool indirect = false;
     uint32_t n_iov = 0, n_readable = 0;
     uint64_t readable_bytes = 0, writable_bytes = 0;
@@ -310,7 +309,7 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
     uint32_t idx = head;
 
     for (;;) {
-        if (idx >= table_count || left_count-- == 0) {
+        if (idx >= table_count || ++total_count > VGD_CHAIN_DESCRIPTORS_MAX) {
             return VGD_RANGE;
         }
         struct descriptor d = load_desc(&table[idx]);
@@ -324,8 +323,8 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
                 return VGD_RANGE;
             }
             table_count = (uint32_t)(d.len_bytes / sizeof(struct vring_desc));
-            left_count = table_count;
             indirect = true;
+            total_count--; /* it gives no bytes itself */
             idx = 0;
             continue;
         }
@@ -339,9 +338,6 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
             readable_bytes += d.len_bytes;
         } else {
             return VGD_RANGE; /* readable after writable (2.7.4.2) */
-        }
-        if (++total_count > VGD_CHAIN_DESCRIPTORS_MAX) {
-            return VGD_RANGE;
         }
         enum vgd_status st =
             vgd_mem_translate(q->mem, d.gpa, d.len_bytes, q->iov, &n_iov, IOV_MAX_COUNT);

@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
-#define INPUT_BYTES_MAX (1024u * 1024u)
+#define INPUT_BYTES_MAX ((size_t)1024 * 1024)
 
 static unsigned n_replayed;
 

@@ -19,7 +19,7 @@
 #include "fd.h"
 
 #define OPS_MAX 200u
-#define SENT_MAX (64u * 1024u)
+#define SENT_MAX ((size_t)64 * 1024)
 #define PEER_FDS_MAX 12u
 
 enum op {
@@ -41,7 +41,7 @@ static struct {
     bool failed;
 } f;
 
-static void peer_send(const uint8_t *bytes, size_t n_bytes, uint32_t n_fds)
+static void peer_send(uint8_t *bytes, size_t n_bytes, uint32_t n_fds)
 {
     if (f.peer < 0 || n_bytes == 0 || n_bytes > SENT_MAX - f.n_sent) {
         return;
@@ -50,7 +50,7 @@ static void peer_send(const uint8_t *bytes, size_t n_bytes, uint32_t n_fds)
     for (uint32_t i = 0; i < n_fds; i++) {
         fds[i] = f.peer;
     }
-    struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = n_bytes};
+    struct iovec iov = {.iov_base = bytes, .iov_len = n_bytes};
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(fds))];

@@ -13,6 +13,7 @@
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -45,6 +46,20 @@ static inline unsigned open_fds_count(void)
     return n;
 }
 
+/* Mappings of files made by memfd_create: the leak checker does not know them. */
+static inline unsigned memfd_mappings_count(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    assert(maps != NULL);
+    char line[512];
+    unsigned n = 0;
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        n += strstr(line, "/memfd:") != NULL;
+    }
+    (void)fclose(maps);
+    return n;
+}
+
 /* A test process leaves through _exit, past the leak checker: ask it here. */
 static inline bool leaked(void)
 {
@@ -61,8 +76,10 @@ static inline bool leaked(void)
     Test(suite, name)                                                                              \
     {                                                                                              \
         unsigned fds_before = open_fds_count();                                                    \
+        unsigned maps_before = memfd_mappings_count();                                             \
         suite##_##name();                                                                          \
         cr_assert_eq(open_fds_count(), fds_before, "fds leaked");                                  \
+        cr_assert_eq(memfd_mappings_count(), maps_before, "mappings leaked");                      \
         cr_assert(!leaked(), "memory leaked");                                                     \
     }                                                                                              \
     static void suite##_##name(void)
