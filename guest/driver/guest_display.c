@@ -829,6 +829,20 @@ uint64_t vgd_guest_display_compare(struct vgd_guest_display *d, uint32_t idx, st
     return differing;
 }
 
+void vgd_guest_display_scribble(struct vgd_guest_display *d)
+{
+    (void)pthread_mutex_lock(&d->lock);
+    for (uint32_t i = 0; i < VGD_MAX_SCANOUTS; i++) {
+        struct scanout *s = &d->scanouts[i];
+        if (s->pixels != NULL) {
+            memset(s->pixels, 0x5a, (size_t)s->w_px * s->h_px * sizeof(uint32_t));
+        }
+    }
+    memset(d->cursor.pixels, 0x5a, sizeof(d->cursor.pixels));
+    d->cursor.visible = false;
+    (void)pthread_mutex_unlock(&d->lock);
+}
+
 void vgd_guest_display_cursor(struct vgd_guest_display *d, struct vgd_guest_cursor *out)
 {
     (void)pthread_mutex_lock(&d->lock);

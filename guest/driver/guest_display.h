@@ -88,6 +88,9 @@ uint32_t vgd_guest_display_pixel(struct vgd_guest_display *d, uint32_t idx, uint
  */
 uint64_t vgd_guest_display_compare(struct vgd_guest_display *d, uint32_t idx, struct vgd_rect rect,
                                    const uint32_t *pixels, uint32_t stride_px, uint32_t tolerance);
+/** Overwrite our own copy of every picture and of the cursor with rubbish: what is right afterwards
+ *  was sent again. */
+void vgd_guest_display_scribble(struct vgd_guest_display *d);
 void vgd_guest_display_cursor(struct vgd_guest_display *d, struct vgd_guest_cursor *out);
 /** The EDID of @scanout that GET_EDID is answered with: 128 bytes. */
 void vgd_guest_display_edid(uint32_t scanout, uint8_t out[128]);
