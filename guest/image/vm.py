@@ -60,7 +60,7 @@ def _vhost(name, backend, chardev, props):
     device = {"env": {}, "id": "dev-" + chardev, "pass_fds": ()}
     if getattr(backend, "qemu_end", None):
         where = "fd=%d" % backend.qemu_end.fileno()
-        device["pass_fds"] = (backend.qemu_end.fileno(),)
+        device["pass_fds"], device["handed"] = (backend.qemu_end.fileno(),), backend.qemu_end.close
     else:
         where = "path=" + (backend if isinstance(backend, str) else backend.socket)
     device["args"] = ["-chardev", "socket,id=%s,%s" % (chardev, where),
@@ -174,6 +174,8 @@ class VM:
         self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log",
                                pass_fds=[fd for d in self.devices for fd in d.get("pass_fds", ())])
         self._processes.append(self.process)
+        for device in self.devices:
+            device.get("handed", lambda: None)()  # only QEMU holds its end now: its end is the connection's
         for name in ("qmp", "exec"):
             wait_for(lambda n=name: self._check_qemu() and is_listening("%s/%s.sock" % (f, n)), 60, "QEMU's sockets")
         self.qmp = Qmp("%s/qmp.sock" % f)
