@@ -301,7 +301,7 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
 {
     const struct vring_desc *table = q->desc;
     uint32_t table_count = q->size;
-    uint32_t total_count = 0; /* also what ends a loop */
+    uint32_t count = 0, max_count = table_count; /* more steps than entries is a loop */
     bool indirect = false;
     uint32_t n_iov = 0, n_readable = 0;
     uint64_t readable_bytes = 0, writable_bytes = 0;
@@ -309,7 +309,7 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
     uint32_t idx = head;
 
     for (;;) {
-        if (idx >= table_count || ++total_count > VGD_CHAIN_DESCRIPTORS_MAX) {
+        if (idx >= table_count || count == max_count) {
             return VGD_RANGE;
         }
         struct descriptor d = load_desc(&table[idx]);
@@ -323,11 +323,15 @@ static enum vgd_status read_chain(struct vgd_virtqueue *q, uint16_t head, struct
                 return VGD_RANGE;
             }
             table_count = (uint32_t)(d.len_bytes / sizeof(struct vring_desc));
+            max_count = count + table_count;
+            if (max_count > VGD_CHAIN_DESCRIPTORS_MAX) {
+                max_count = VGD_CHAIN_DESCRIPTORS_MAX;
+            }
             indirect = true;
-            total_count--; /* it gives no bytes itself */
             idx = 0;
             continue;
         }
+        count++;
         if ((d.flags & VRING_DESC_F_WRITE) != 0) {
             if (!writable) {
                 writable = true;

@@ -24,7 +24,7 @@
 #define HIGH_BYTES 0x1000u
 #define USER 0x7f0000000000u
 #define SIZE_MAX_LOG2 6u
-#define OPS_MAX 2000u
+#define OPS_MAX 300u
 
 #define DESC_AT 0u /* 64 descriptors */
 #define AVAIL_AT 0x400u
