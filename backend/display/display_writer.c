@@ -45,12 +45,12 @@
 /* Bytes written before the loop gets its turn: the VMM may read as fast as we write. */
 #define TURN_BYTES (1u << 20)
 
-#define OWN_QUESTION 0u
 #define NO_SLOT UINT32_MAX
 
+#define NS_PER_MS 1000000ull
 #define HEAD_BYTES_MAX 64u
 #define REPLY_BYTES_MAX (VGD_DISP_HDR_SIZE + VGD_CTRL_HDR_SIZE + VGD_RESP_EDID_SIZE)
-#define CURSOR_PICTURE_BYTES (64u * 64u * 4u)
+#define CURSOR_PICTURE_BYTES ((size_t)VGD_DISP_CURSOR_BYTES)
 
 enum showing {
     SHOWS_NOTHING = 0,
@@ -505,7 +505,7 @@ static enum vgd_status send_some(struct vgd_display_writer *w, size_t *n_bytes)
     }
     size_t body_sent = skip - out->head_bytes;
     if (body_sent < out->body_bytes) {
-        iov[n_iov++] = (struct iovec){.iov_base = (void *)(uintptr_t)(out->body + body_sent),
+        iov[n_iov++] = (struct iovec){.iov_base = (void *)(out->body + body_sent),
                                       .iov_len = out->body_bytes - body_sent};
     }
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n_iov};
@@ -843,7 +843,7 @@ void vgd_display_writer_connect(struct vgd_display_writer *w, int *fd)
     w->edid_end_idx = VGD_MAX_SCANOUTS;
     w->enabled = 0;
     (void)push_question(w, (struct question){.request = VGD_DISP_GET_PROTOCOL_FEATURES});
-    vgd_timer_start(w->features_timer, VGD_DISPLAY_REPLY_MS * 1000000ull);
+    vgd_timer_start(w->features_timer, VGD_DISPLAY_REPLY_MS * NS_PER_MS);
     pump(w);
 }
 

@@ -29,6 +29,7 @@ struct vgd_display_writer_config {
 
 struct vgd_display_writer *
 vgd_display_writer_create(const struct vgd_display_writer_config *config);
+/** What a worker still waits for is forgotten: it must not outlive its writer. NULL is fine. */
 void vgd_display_writer_destroy(struct vgd_display_writer *w);
 
 /** The VMM handed over a channel (GPU_SET_SOCKET). Takes *@fd; replaces the old one: a half-written
@@ -40,9 +41,11 @@ bool vgd_display_writer_connected(const struct vgd_display_writer *w);
 /** A display message from the worker (SCANOUT .. GET_EDID). VGD_RANGE: it cannot be believed. */
 VGD_MUST_CHECK enum vgd_status vgd_display_writer_message(struct vgd_display_writer *w,
                                                           struct vgd_link_message *msg);
-/** The worker died: its slots and questions are forgotten once what is half sent has been sent.
- *  The next worker gets a DISPLAY_STATE (fresh) from vgd_display_writer_worker_started. */
+/** The worker died: its slots and questions are forgotten at once, also by what is half sent, which
+ *  goes to its end from the mapping. The VMM keeps the last picture. */
 void vgd_display_writer_worker_gone(struct vgd_display_writer *w);
+/** There is a worker: it gets a DISPLAY_STATE (fresh, if there is a channel). Call it behind
+ *  RESTORE, so that the worker answers with the scanouts that it has brought back. */
 void vgd_display_writer_worker_started(struct vgd_display_writer *w);
 
 #endif

@@ -113,13 +113,13 @@ static void put_timing(uint8_t *d, uint32_t w_px, uint32_t h_px)
 /* @text without its newline, at most 13 characters. */
 static void put_text(uint8_t *d, uint8_t tag, const char *text)
 {
-    size_t len = strlen(text);
-    assert(len <= 13);
     d[3] = tag;
     memset(d + 5, ' ', 13);
-    memcpy(d + 5, text, len);
-    if (len < 13) {
-        d[5 + len] = '\n';
+    for (size_t i = 0; i < 13; i++) {
+        d[5 + i] = (uint8_t)(text[i] != '\0' ? text[i] : '\n');
+        if (text[i] == '\0') {
+            break;
+        }
     }
 }
 

@@ -32,6 +32,8 @@
 /* A guest can move its cursor as fast as it can write to a ring. */
 #define CURSOR_INTERVAL_NS 4000000ull
 
+#define CURSOR_BYTES ((size_t)VGD_CURSOR_BYTES)
+
 #define NOBODY UINT32_MAX
 
 struct cursor {
@@ -39,7 +41,7 @@ struct cursor {
     uint32_t hot_x_px, hot_y_px;
     bool visible;
     bool moved, drawn; /* not told to the supervisor yet; drawn: @pixels too */
-    uint8_t *pixels;   /* owned; VGD_CURSOR_BYTES once there was a picture */
+    uint8_t *pixels;   /* owned; CURSOR_BYTES once there was a picture */
     uint64_t sent_ns;
 };
 
@@ -225,8 +227,9 @@ static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
 {
     struct scanout *s = &p->scanouts[idx];
     struct vgd_rect part = s->rest;
+    assert(!is_empty(part));
     size_t stride_bytes = (size_t)part.w_px * VGD_SCANOUT_PIXEL_BYTES;
-    part.h_px = smaller(part.h_px, (uint32_t)(VGD_FRAME_SLOT_BYTES / stride_bytes));
+    part.h_px = smaller(part.h_px, VGD_FRAME_SLOT_BYTES / VGD_SCANOUT_PIXEL_BYTES / part.w_px);
 
     struct vgd_rect from = {.x_px = s->src.x_px + part.x_px,
                             .y_px = s->src.y_px + part.y_px,
@@ -339,6 +342,7 @@ static void advance(struct vgd_presenter *p)
     }
     uint64_t now_ns = vgd_now_ns();
     uint64_t due_ns = UINT64_MAX;
+    assert(p->config.n_scanouts > 0);
     for (uint32_t i = 0; i < p->config.n_scanouts; i++) {
         uint32_t idx = (p->turn + i) % p->config.n_scanouts;
         struct scanout *s = &p->scanouts[idx];
@@ -456,11 +460,11 @@ static void cursor_update(struct vgd_display *d, struct vgd_cursor_pos pos, uint
     assert(pos.scanout_id < p->config.n_scanouts);
     struct cursor *c = &p->scanouts[pos.scanout_id].cursor;
     if (pixels != NULL && c->pixels == NULL) {
-        c->pixels = malloc(VGD_CURSOR_BYTES);
+        c->pixels = malloc(CURSOR_BYTES);
     }
     c->visible = pixels != NULL && c->pixels != NULL;
     if (c->visible) {
-        memcpy(c->pixels, pixels, VGD_CURSOR_BYTES);
+        memcpy(c->pixels, pixels, CURSOR_BYTES);
         c->hot_x_px = hot_x_px;
         c->hot_y_px = hot_y_px;
         c->drawn = true;

@@ -31,8 +31,8 @@ void vgd_presenter_destroy(struct vgd_presenter *p);
 /** What the device is given. Borrowed. */
 struct vgd_display *vgd_presenter_display(struct vgd_presenter *p);
 /** A DISPLAY_STATE, FRAME_DONE, DMABUF_DONE, INFO_REPLY, EDID_REPLY or SNAPSHOT from the
- * supervisor. On a fresh display channel, the caller also calls vgd_gpu_redisplay. VGD_RANGE:
- * nonsense. */
+ * supervisor. A fresh display channel gets the scanouts again by itself; for the cursor the caller
+ * calls vgd_gpu_redisplay. VGD_RANGE: nonsense. */
 VGD_MUST_CHECK enum vgd_status vgd_presenter_message(struct vgd_presenter *p,
                                                      struct vgd_link_message *msg);
 
