@@ -4,7 +4,9 @@
  * library, and outlives every worker. One thread, one loop.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <glob.h>
 #include <json-c/json.h>
 #include <signal.h>
 #include <stdio.h>
@@ -56,9 +58,10 @@ struct vgd {
     struct vgd_timer *end_timer; /* a session is destroyed from the loop, not from inside */
     enum vgd_session_end ended;
     struct vgd_control *control;
-    uint64_t snapshot_token; /* of the one snapshot under way */
-    uint32_t snapshot_question;
-    bool snapshot_pending;
+    /* Snapshots under way, one for each control client: the token by question modulo the table. */
+    uint64_t snapshot_tokens[VGD_CONTROL_CLIENTS_MAX];
+    uint32_t snapshot_questions[VGD_CONTROL_CLIENTS_MAX]; /* 0: none */
+    uint32_t last_question;
 };
 
 static const char usage_text[] =
@@ -176,30 +179,28 @@ static enum vgd_status control_screenshot(void *user, uint32_t scanout_idx, uint
 {
     struct vgd *vgd = user;
     if (vgd->session == NULL) {
-        return VGD_LOST;
+        return VGD_NO_SCANOUT; /* no guest, no screen */
     }
-    if (vgd->snapshot_pending) { /* its worker died with it, or the client gave up */
-        int none = -1;
-        vgd->snapshot_pending = false;
-        vgd_control_screenshot_reply(vgd->control, vgd->snapshot_token, VGD_LOST, 0, 0, &none);
-    }
-    enum vgd_status st =
-        vgd_session_snapshot(vgd->session, scanout_idx, vgd->snapshot_question + 1);
+    uint32_t question = vgd->last_question + 1;
+    question += question == 0;
+    enum vgd_status st = vgd_session_snapshot(vgd->session, scanout_idx, question);
     if (st == VGD_OK) {
-        vgd->snapshot_question++;
-        vgd->snapshot_token = token;
-        vgd->snapshot_pending = true;
+        vgd->last_question = question;
+        vgd->snapshot_tokens[question % VGD_CONTROL_CLIENTS_MAX] = token;
+        vgd->snapshot_questions[question % VGD_CONTROL_CLIENTS_MAX] = question;
     }
-    return st;
+    return st; /* a worker that dies with the question: the control socket has its own deadline */
 }
 
 static void session_snapshot(void *user, uint32_t question, enum vgd_status status, uint32_t w_px,
                              uint32_t h_px, int *fd)
 {
     struct vgd *vgd = user;
-    if (vgd->control != NULL && vgd->snapshot_pending && question == vgd->snapshot_question) {
-        vgd->snapshot_pending = false;
-        vgd_control_screenshot_reply(vgd->control, vgd->snapshot_token, status, w_px, h_px, fd);
+    uint32_t slot = question % VGD_CONTROL_CLIENTS_MAX;
+    if (vgd->control != NULL && question != 0 && vgd->snapshot_questions[slot] == question) {
+        vgd->snapshot_questions[slot] = 0;
+        vgd_control_screenshot_reply(vgd->control, vgd->snapshot_tokens[slot], status, w_px, h_px,
+                                     fd);
     }
 }
 
@@ -213,6 +214,8 @@ static void open_control(struct vgd *vgd)
     if (vgd->options.control_path != NULL) {
         (void)snprintf(path, sizeof(path), "%s", vgd->options.control_path);
     } else if (vgd_control_default_path(path, sizeof(path)) != VGD_OK) {
+        vgd_log(VGD_LOG_INFO, "control",
+                "no control socket for vgdctl: set XDG_RUNTIME_DIR or give --control-path=PATH");
         return;
     }
     struct vgd_control_config config = {
@@ -480,7 +483,8 @@ static int run(struct vgd *vgd)
          * message. */
         int fd = vgd->options.fd;
         struct stat st;
-        if (fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        if (fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode) ||
+            fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) { /* no worker inherits the VMM's socket */
             vgd_log(VGD_LOG_ERROR, "vgd", "--fd=%d: not an open socket; pass a connected one", fd);
         } else if (open_session(vgd, &fd)) {
             open_control(vgd);
@@ -493,6 +497,17 @@ static int run(struct vgd *vgd)
     }
     finish(vgd);
     return rc;
+}
+
+/* libvirt asks for a node of the host's wherever "render-node" is printed, and does not start the
+ * guest on a host that has none: so it is printed where there is one. */
+static void print_capabilities(void)
+{
+    glob_t nodes;
+    bool has_node = glob("/dev/dri/renderD*", 0, NULL, &nodes) == 0;
+    (void)printf("{\n  \"type\": \"gpu\",\n  \"features\": [\n%s    \"virgl\"\n  ]\n}\n",
+                 has_node ? "    \"render-node\",\n" : "");
+    globfree(&nodes);
 }
 
 static bool parse_number(const char *text, long max, long *out)
@@ -559,8 +574,7 @@ static int parse(int argc, char **argv, struct options *o)
             o->socket_path = optarg;
             break;
         case CAPABILITIES:
-            (void)printf("{\n  \"type\": \"gpu\",\n  \"features\": [\n    \"render-node\",\n"
-                         "    \"virgl\"\n  ]\n}\n");
+            print_capabilities();
             return EXIT_SUCCESS;
         case NODE:
             if (strlen(optarg) >= VGD_PATH_BYTES) {
@@ -619,6 +633,10 @@ static int parse(int argc, char **argv, struct options *o)
     }
     if (!o->probe && (o->fd >= 0) == (o->socket_path != NULL)) {
         vgd_log(VGD_LOG_ERROR, "vgd", "give either --socket-path=PATH or --fd=FDNUM; see --help");
+        return EXIT_FAILURE;
+    }
+    if (o->require_hardware && !o->virgl && !o->probe) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "--require-hardware is about 3D: give --virgl too");
         return EXIT_FAILURE;
     }
     return -1;

@@ -145,6 +145,13 @@ static void finish_stop_if_drained(struct queue *q)
         return;
     }
     q->stopping = false;
+    bool more = false;
+    for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
+        more = more || q->worker->queues[i].stopping;
+    }
+    if (!more) {
+        vgd_timer_stop(q->worker->drain); /* or it would fail what comes after a quick resume */
+    }
     notify(q);
     uint16_t base = vgd_virtqueue_stop(q->vq);
     vgd_fd_closep(&q->kick_fd);

@@ -19,6 +19,7 @@
 #define WORKER_LINK_FD 3
 #define NS_PER_MS 1000000ull
 #define EXIT_EXEC_FAILED 127
+#define RETRY_MS 5000u
 
 /* Before the n-th restart in a row. The first is at once: one crash is not a loop. */
 static const uint32_t restart_delay_ms[] = {0, 100, 300, 1000, 2000, 5000};
@@ -44,6 +45,7 @@ struct vgd_worker_process {
     int vault_fd;
     struct vgd_vault *vault;
     bool vault_used; /* a worker has lived on it */
+    bool was_ready;  /* some worker has been */
     bool gave_up_3d;
     uint32_t counted_deaths; /* in a row */
     uint32_t starts_count, deaths_count;
@@ -111,10 +113,14 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     p->ready.note[sizeof(p->ready.note) - 1] = '\0';
     p->ready.choice.render_node[sizeof(p->ready.choice.render_node) - 1] = '\0';
     bool want_3d = p->config.want_3d && !p->gave_up_3d;
-    if (want_3d && !p->ready.has_3d && p->config.require_hardware) {
+    /* What was asked for by name is there at the start or we do not start; later, a console without
+     * 3D is better than a VM whose GPU is gone. */
+    bool named = p->config.require_hardware || p->render_node[0] != '\0';
+    if (want_3d && !p->ready.has_3d && named && !p->was_ready) {
         fail(p, p->ready.note);
         return;
     }
+    p->was_ready = true;
     p->state = STATE_READY;
     p->ready_ns = vgd_now_ns();
     p->vault_used = true;
@@ -240,13 +246,26 @@ static void reap(struct vgd_worker_process *p, siginfo_t *out_info)
     p->pid = 0;
 }
 
+/* The first worker's failure is the operator's to mend. Later ones pass (a package being upgraded,
+ * a host short of processes), and a VM depends on us: try again. */
+static void fail_or_retry(struct vgd_worker_process *p, const char *why)
+{
+    if (!p->was_ready) {
+        fail(p, why);
+        return;
+    }
+    vgd_log(VGD_LOG_ERROR, "worker", "%s; trying again in %u ms", why, RETRY_MS);
+    p->state = STATE_WAITING;
+    vgd_timer_start(p->timer, RETRY_MS * NS_PER_MS);
+}
+
 static void start(struct vgd_worker_process *p)
 {
     if (access(p->program, X_OK) != 0) {
         char why[512];
         (void)snprintf(why, sizeof(why), "%s cannot be run: %s; install vgd whole", p->program,
                        strerror(errno));
-        fail(p, why);
+        fail_or_retry(p, why);
         return;
     }
     p->state = STATE_STARTING;
@@ -256,7 +275,7 @@ static void start(struct vgd_worker_process *p)
             (void)kill(p->pid, SIGKILL);
         }
         reap(p, &info);
-        fail(p, "no process, socket or memory for a worker");
+        fail_or_retry(p, "no process, socket or memory for a worker");
         return;
     }
     p->starts_count++;
@@ -304,7 +323,7 @@ static void worker_exited(void *user, uint32_t events)
             exited ? "ended with status" : "was ended by signal", info.si_status,
             p->state == STATE_STARTING ? " before it was ready" : "");
     if (exited && info.si_status == EXIT_EXEC_FAILED) {
-        fail(p, "vgd-worker could not be executed");
+        fail_or_retry(p, "vgd-worker could not be executed");
         return;
     }
     if (p->state == STATE_READY) {
@@ -384,8 +403,8 @@ void vgd_worker_process_forget(struct vgd_worker_process *p)
         return; /* it resets itself */
     }
     if (p->pid == 0) {
-        if (p->vault_used && !new_vault(p)) {
-            fail(p, "no memory for a new vault");
+        if (p->vault_used) {
+            (void)new_vault(p); /* without: the next worker is told to reset what it finds */
         }
         return;
     }
