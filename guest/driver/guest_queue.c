@@ -34,6 +34,7 @@ struct vgd_guest_queue {
     uint16_t used_idx; /* next to look at */
     uint32_t spurious_count;
     uint32_t raw_used_count;
+    uint32_t raw_foreign_count; /* heads outside the ring that were pushed and may come back */
 };
 
 #define SMALL_TABLE_ENTRIES 16u
@@ -296,6 +297,11 @@ bool vgd_guest_queue_next_used(struct vgd_guest_queue *q, void **out_token, uint
             q->chains[elem.id].raw = false;
             continue;
         }
+        if (elem.id >= q->size && q->raw_foreign_count > 0) {
+            q->raw_foreign_count--;
+            q->raw_used_count++;
+            continue;
+        }
         if (elem.id >= q->size || !q->chains[elem.id].inflight) {
             q->spurious_count++;
             continue;
@@ -334,6 +340,8 @@ void vgd_guest_queue_raw_push(struct vgd_guest_queue *q, uint16_t head)
 {
     if (head < q->size) {
         q->chains[head].raw = true;
+    } else {
+        q->raw_foreign_count++;
     }
     publish(q, head);
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -107,6 +108,9 @@ static void one_kill(struct scene *s, bool has_3d, uint64_t *fence_id, struct re
         return;
     }
     uint32_t n = put_in_flight(s, cmds, fence_id);
+    /* At another moment each time: none taken yet, some answered, all answered. */
+    struct timespec pause = {.tv_nsec = (long)(*fence_id * 7919 % 23) * 400000};
+    (void)nanosleep(&pause, NULL);
     uint64_t start_ns = vgd_now_ns();
     (void)kill(worker, SIGKILL);
     while (!process_is_gone(worker)) {

@@ -181,7 +181,7 @@ static void two_guests(const struct options *o)
     }
     /* One worker dies: the other guest does not notice. */
     pid_t worker = scene_worker(&b, 0, 1000);
-    (void)kill(scene_worker(&a, 0, 1000), SIGKILL);
+    (void)scene_kill_worker(&a, 1000);
     right = vgd_guest_transfer_2d(b.gpu, SCENE_RES, whole, 0) == VGD_RESP_OK_NODATA && right;
     right = scene_worker(&b, 0, 0) == worker && right;
     (void)tap_ok(right, "two guests at once", NULL);
@@ -205,7 +205,7 @@ static void crash_loop(const struct options *o)
     while (vgd_now_ns() < until_ns) {
         pid_t worker = scene_worker(&s, last, 200);
         if (worker != 0) {
-            (void)kill(worker, SIGKILL);
+            (void)kill(worker, SIGKILL); /* not 0: that would be our own group */
             last = worker;
             kills++;
         }
@@ -240,22 +240,27 @@ static void killed_at_odd_moments(const struct options *o)
         return;
     }
     bool right = scene_draw(&s);
-    (void)kill(scene_worker(&s, 0, 1000), SIGKILL);
-    right = right && vgd_guest_gpu_pause(s.gpu) == VGD_OK;
+    (void)scene_kill_worker(&s, 1000);
+    uint64_t start_ns = vgd_now_ns();
+    enum vgd_status paused = vgd_guest_gpu_pause(s.gpu);
+    right = right && paused == VGD_OK;
+    tap_note("a pause right after a death takes %.1f ms", (double)(vgd_now_ns() - start_ns) / 1e6);
     right = right && vgd_guest_gpu_resume(s.gpu) == VGD_OK;
     vgd_guest_display_scribble(vgd_guest_gpu_display(s.gpu));
     struct vgd_rect whole = {.w_px = SCENE_W_PX, .h_px = SCENE_H_PX};
     right = right && vgd_guest_flush(s.gpu, SCENE_RES, whole) == VGD_RESP_OK_NODATA;
-    (void)tap_ok(right && scene_is_shown(&s, 5000), "the worker dies before a pause", NULL);
+    (void)tap_ok(right && scene_is_shown(&s, 5000), "the worker dies before a pause",
+                 "pause: %s, at %s", vgd_status_text(paused),
+                 vgd_guest_frontend_last_request(vgd_guest_gpu_frontend(s.gpu)));
 
     right = vgd_guest_gpu_pause(s.gpu) == VGD_OK;
-    (void)kill(scene_worker(&s, 0, 5000), SIGKILL);
+    (void)scene_kill_worker(&s, 5000);
     right = right && vgd_guest_gpu_resume(s.gpu) == VGD_OK;
     vgd_guest_display_scribble(vgd_guest_gpu_display(s.gpu));
     right = right && vgd_guest_flush(s.gpu, SCENE_RES, whole) == VGD_RESP_OK_NODATA;
     (void)tap_ok(right && scene_is_shown(&s, 5000), "the worker dies during a pause", NULL);
 
-    (void)kill(scene_worker(&s, 0, 5000), SIGKILL);
+    (void)scene_kill_worker(&s, 5000);
     right = vgd_guest_gpu_reset(s.gpu) == VGD_OK;
     right = right && vgd_guest_unref(s.gpu, SCENE_RES) == VGD_RESP_ERR_INVALID_RESOURCE_ID;
     (void)tap_ok(right, "the worker dies before a reset", NULL);

@@ -88,6 +88,14 @@ void scene_paint(struct scene *s, uint32_t seed)
                             (uint64_t)SCENE_W_PX * SCENE_H_PX * 4);
 }
 
+static bool is_ok(uint32_t got, const char *what)
+{
+    if (got != VGD_RESP_OK_NODATA) {
+        tap_note("scene: %s got 0x%x", what, got);
+    }
+    return got == VGD_RESP_OK_NODATA;
+}
+
 bool scene_draw(struct scene *s)
 {
     struct vgd_guest_gpu *gpu = s->gpu;
@@ -108,18 +116,34 @@ bool scene_draw(struct scene *s)
         .pos = {.x_px = SCENE_CURSOR_X_PX, .y_px = SCENE_CURSOR_Y_PX},
         .resource_id = SCENE_CURSOR_RES,
     };
-    const uint32_t ok = VGD_RESP_OK_NODATA;
-    return vgd_guest_create_2d(gpu, SCENE_RES, VGD_FORMAT_B8G8R8X8_UNORM, SCENE_W_PX, SCENE_H_PX) ==
-               ok &&
-           vgd_guest_attach(gpu, SCENE_RES, s->backing.entries, s->backing.n_entries) == ok &&
-           vgd_guest_set_scanout(gpu, 0, SCENE_RES, whole) == ok &&
-           vgd_guest_transfer_2d(gpu, SCENE_RES, whole, 0) == ok &&
-           vgd_guest_flush(gpu, SCENE_RES, whole) == ok &&
-           vgd_guest_create_2d(gpu, SCENE_CURSOR_RES, VGD_FORMAT_B8G8R8A8_UNORM, 64, 64) == ok &&
-           vgd_guest_attach(gpu, SCENE_CURSOR_RES, s->cursor_backing.entries, 1) == ok &&
-           vgd_guest_transfer_2d(gpu, SCENE_CURSOR_RES, small, 0) == ok &&
-           vgd_guest_cursor(gpu, VGD_CMD_UPDATE_CURSOR, &cursor) == 1 && scene_is_shown(s, 5000) &&
-           scene_cursor_is_shown(s, 5000);
+    if (!is_ok(
+            vgd_guest_create_2d(gpu, SCENE_RES, VGD_FORMAT_B8G8R8X8_UNORM, SCENE_W_PX, SCENE_H_PX),
+            "create") ||
+        !is_ok(vgd_guest_attach(gpu, SCENE_RES, s->backing.entries, s->backing.n_entries),
+               "attach") ||
+        !is_ok(vgd_guest_set_scanout(gpu, 0, SCENE_RES, whole), "scanout") ||
+        !is_ok(vgd_guest_transfer_2d(gpu, SCENE_RES, whole, 0), "transfer") ||
+        !is_ok(vgd_guest_flush(gpu, SCENE_RES, whole), "flush") ||
+        !is_ok(vgd_guest_create_2d(gpu, SCENE_CURSOR_RES, VGD_FORMAT_B8G8R8A8_UNORM, 64, 64),
+               "create cursor") ||
+        !is_ok(vgd_guest_attach(gpu, SCENE_CURSOR_RES, s->cursor_backing.entries, 1),
+               "attach cursor") ||
+        !is_ok(vgd_guest_transfer_2d(gpu, SCENE_CURSOR_RES, small, 0), "transfer cursor")) {
+        return false;
+    }
+    if (vgd_guest_cursor(gpu, VGD_CMD_UPDATE_CURSOR, &cursor) != 1) {
+        tap_note("scene: the cursor command never comes back");
+        return false;
+    }
+    if (!scene_is_shown(s, 5000)) {
+        tap_note("scene: the picture never arrives");
+        return false;
+    }
+    if (!scene_cursor_is_shown(s, 5000)) {
+        tap_note("scene: the cursor never arrives");
+        return false;
+    }
+    return true;
 }
 
 bool scene_is_shown(struct scene *s, int timeout_ms)
@@ -175,6 +199,9 @@ bool process_is_gone(pid_t pid)
 pid_t scene_worker(const struct scene *s, pid_t not_pid, int timeout_ms)
 {
     uint64_t deadline_ns = vgd_now_ns() + (uint64_t)timeout_ms * 1000000;
+    if (s->vgd.pid <= 0) {
+        return 0;
+    }
     for (;;) {
         pid_t pid = vgd_guest_child_named(s->vgd.pid, "vgd-worker");
         if (pid != 0 && pid != not_pid) {
@@ -185,6 +212,15 @@ pid_t scene_worker(const struct scene *s, pid_t not_pid, int timeout_ms)
         }
         sleep_ms(2);
     }
+}
+
+pid_t scene_kill_worker(const struct scene *s, int timeout_ms)
+{
+    pid_t pid = scene_worker(s, 0, timeout_ms);
+    if (pid > 0) {
+        (void)kill(pid, SIGKILL);
+    }
+    return pid;
 }
 
 void scene_drop(struct scene *s)

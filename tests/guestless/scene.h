@@ -49,6 +49,8 @@ void scene_drop(struct scene *s);
 
 /** The worker, waiting up to @timeout_ms for one that is not @not_pid. 0: none. */
 pid_t scene_worker(const struct scene *s, pid_t not_pid, int timeout_ms);
+/** SIGKILL to the worker once there is one, within @timeout_ms; its pid, or 0 if there was none. */
+pid_t scene_kill_worker(const struct scene *s, int timeout_ms);
 /** Is process @pid gone, or a zombie? */
 bool process_is_gone(pid_t pid);
 void sleep_ms(unsigned ms);
