@@ -31,9 +31,11 @@ class Demo:
         try:
             guest.screendump(path)
         except vgd_vm.Failure as e:  # a scanout passed as a dma-buf: QEMU has no pixels to dump, vgd has
-            shot = self.backend.ctl("screenshot", "0", str(guest.folder / "ctl.png")) if "no surface" in str(e) else None
+            by_ctl = ["screenshot", "0", str(guest.folder / "ctl.png")]
+            shot = self.backend.ctl(*by_ctl) if "no surface" in str(e) else None
             if shot is None or shot.returncode:
-                raise vgd_vm.Failure("no picture of the screen: %s%s" % (e, "; " + shot.stderr.strip() if shot else "")) from None
+                why = "%s%s" % (e, "; " + shot.stderr.strip() if shot else "")
+                raise vgd_vm.Failure("no picture of the screen: " + why) from None
             path.write_bytes((guest.folder / "ctl.png").read_bytes())
         return path
 
@@ -53,8 +55,7 @@ class Demo:
     def glmark2(self, guest):
         rates = guest.glmark2(SCENES, offscreen=not self.has_screen, seconds=self.options.seconds)
         if self.has_screen:  # and a look at it while it runs
-            command = guest.popen(["glmark2-es2-drm", "-b", SCENES[-1] + ":duration=60"],
-                                  env={"LD_PRELOAD": "/vgd/guest/onemode.so"})
+            command = guest.popen(vgd_vm.GLMARK2 + ["-b", SCENES[-1] + ":duration=60"], env=vgd_vm.ONE_MODE)
             path = vgd_vm.wait_for(lambda: self.screen_with_something(guest, "glmark2"), 30, "glmark2 on the screen", 0.2)
             say("the guest's screen: %s" % os.path.relpath(path))
             command.kill()
@@ -101,7 +102,7 @@ class Demo:
         def show(is_error, data):
             os.write(2 if is_error else 1, data)
         result = guest.run(argv, timeout_s=self.options.timeout, on_output=show,
-                           env={"LD_PRELOAD": "/vgd/guest/onemode.so"} if "glmark2" in argv[0] else None)
+                           env=vgd_vm.ONE_MODE if "glmark2" in argv[0] else None)
         say("it ran %.1f s; exit status %s%s" % (result.seconds, result.status, ", timed out" if result.timed_out else ""))
         return 124 if result.timed_out else result.status
 
