@@ -45,5 +45,8 @@ def test_piglit_as_in_process():
                  if wanted.get(k) != got.get(k)}
     for name, (theirs, ours) in different.items():
         print("       %s: in-process %s, vgd %s" % (name, theirs, ours))
+    counts = {r: sum(1 for result in got.values() if result == r) for r in RANK}
+    print("       %d results, %d different: %s" % (
+        len(got), len(different), ", ".join("%d %s" % (n, r) for r, n in counts.items() if n)))
     worse = [k for k, (theirs, ours) in different.items() if RANK.index(ours) > RANK.index(theirs)]
     check(not worse, "%d of %d are worse than in-process: %s" % (len(worse), len(wanted), ", ".join(worse[:20])))
