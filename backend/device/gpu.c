@@ -237,6 +237,7 @@ void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
             case VGD_OK:
             case VGD_NO_RESOURCE:
             case VGD_NO_CONTEXT:
+            case VGD_UNSUPPORTED: /* no backing */
                 type = VGD_RESP_OK_NODATA;
                 break;
             default:
