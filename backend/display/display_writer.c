@@ -164,6 +164,7 @@ static void tell_state(struct vgd_display_writer *w)
         .dmabuf = w->ready && !w->config.pixels_only,
         .fresh = w->ready,
         .edid = w->ready && (w->features >> VGD_DISP_F_EDID & 1) != 0,
+        .pending = w->fd >= 0 && !w->ready,
     };
     tell_worker(w, VGD_LINK_DISPLAY_STATE, &msg, sizeof(msg));
 }
@@ -787,7 +788,6 @@ static void drop_channel(struct vgd_display_writer *w)
     vgd_watch_remove(&w->watch);
     vgd_fd_closep(&w->fd);
     vgd_timer_stop(w->features_timer);
-    bool was_ready = w->ready;
     w->ready = false;
     w->features_due = false;
     w->in_bytes = 0;
@@ -811,9 +811,7 @@ static void drop_channel(struct vgd_display_writer *w)
         /* Nothing was ever shown there: it stays the VMM's (vhost-user-vga's own picture). */
         s->told = s->told == SHOWS_NOTHING ? SHOWS_NOTHING : SHOWS_UNKNOWN;
     }
-    if (was_ready) {
-        tell_state(w);
-    }
+    tell_state(w);
     vgd_log(VGD_LOG_DEBUG, "display", "channel closed");
 }
 
@@ -844,6 +842,7 @@ void vgd_display_writer_connect(struct vgd_display_writer *w, int *fd)
     w->enabled = 0;
     (void)push_question(w, (struct question){.request = VGD_DISP_GET_PROTOCOL_FEATURES});
     vgd_timer_start(w->features_timer, VGD_DISPLAY_REPLY_MS * NS_PER_MS);
+    tell_state(w); /* a guest that asks at once gets this display's answers, not ours */
     pump(w);
 }
 

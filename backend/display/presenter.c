@@ -551,10 +551,24 @@ static void answer_all(struct vgd_presenter *p)
     }
 }
 
+/* Send a question that waits in the list; one that cannot be sent is answered here. */
+static void send_question(struct vgd_presenter *p, const struct question *waiting)
+{
+    struct vgd_link_question msg = {.question = waiting->id, .scanout_idx = waiting->scanout_idx};
+    bool is_edid = waiting->is_edid;
+    if ((is_edid && !p->state.edid) ||
+        !tell(p, is_edid ? VGD_LINK_GET_EDID : VGD_LINK_GET_INFO, &msg, sizeof(msg), -1)) {
+        struct question *q = take_question(p, msg.question);
+        answer_here(p, q);
+        free(q);
+    }
+}
+
 static void ask(struct vgd_presenter *p, struct question asked)
 {
-    bool remote = p->state.connected && p->questions_count < QUESTIONS_MAX;
-    if (asked.is_edid && (!p->state.edid || asked.scanout_idx >= p->config.n_scanouts)) {
+    bool remote = (p->state.connected || p->state.pending) && p->questions_count < QUESTIONS_MAX;
+    if (asked.is_edid &&
+        ((p->state.connected && !p->state.edid) || asked.scanout_idx >= p->config.n_scanouts)) {
         remote = false;
     }
     struct question *q = remote ? malloc(sizeof(*q)) : NULL;
@@ -569,11 +583,8 @@ static void ask(struct vgd_presenter *p, struct question asked)
     p->questions_end = &q->next;
     p->questions_count++;
     arm_reply_timer(p);
-    struct vgd_link_question msg = {.question = q->id, .scanout_idx = q->scanout_idx};
-    if (!tell(p, q->is_edid ? VGD_LINK_GET_EDID : VGD_LINK_GET_INFO, &msg, sizeof(msg), -1)) {
-        q = take_question(p, asked.id);
-        answer_here(p, q);
-        free(q);
+    if (p->state.connected) {
+        send_question(p, q);
     }
 }
 
@@ -640,8 +651,20 @@ static enum vgd_status display_state(struct vgd_presenter *p,
                                      const struct vgd_link_display_state *state)
 {
     bool was_connected = p->state.connected;
+    bool was_pending = p->state.pending;
     p->state = *state;
     p->state.connected = state->connected && p->config.frames != NULL;
+    p->state.pending = state->pending && p->config.frames != NULL;
+    if (p->state.connected && was_pending) {
+        const struct question *next;
+        for (const struct question *q = p->questions; q != NULL; q = next) {
+            next = q->next;
+            send_question(p, q);
+        }
+    }
+    if (p->state.pending) {
+        return VGD_OK;
+    }
     if (!p->state.connected) {
         for (uint32_t i = 0; i < p->config.n_scanouts; i++) {
             vgd_fd_closep(&p->scanouts[i].dmabuf.fd);

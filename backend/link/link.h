@@ -131,6 +131,8 @@ struct vgd_link_display_state {
     uint8_t dmabuf;    /* it takes dma-bufs */
     uint8_t fresh;     /* it is a new one: send scanouts and cursor again */
     uint8_t edid;      /* it answers GET_EDID */
+    uint8_t pending;   /* there is one that has not said yet what it can: keep questions for it */
+    uint8_t pad[3];
 };
 
 struct vgd_link_info_reply {

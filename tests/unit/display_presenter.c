@@ -981,6 +981,28 @@ TIDY_TEST(display_presenter, a_flood_of_questions_is_bounded)
 
 /* --- Messages that make no sense. --- */
 
+/* A guest may ask before the display has said what it can: its answer counts, not ours. */
+TIDY_TEST(display_presenter, questions_wait_for_a_display_that_is_coming)
+{
+    struct rig *rig = rig_begin_with(true, false);
+    struct answers a = {0};
+    struct vgd_link_display_state state = {.pending = 1};
+    send_to_worker(rig, VGD_LINK_DISPLAY_STATE, &state, sizeof(state));
+    cr_assert_eq(rig->status, VGD_OK);
+    rig->d->ops->get_info(rig->d, got_info, &a);
+    rig->d->ops->get_edid(rig->d, 1, got_edid, &a);
+    turn(rig, 0);
+    cr_assert_eq(a.infos + a.edids, 0, "not answered here");
+    cr_assert_eq(rig->got_count, 0, "and not asked there yet");
+    set_state(rig, true, false, true);
+    turn(rig, 0);
+    (void)next(rig, VGD_LINK_GET_INFO);
+    (void)next(rig, VGD_LINK_GET_EDID);
+    set_state(rig, false, false, false);
+    cr_assert(a.infos == 1 && a.edids == 1, "the display went away: answered here");
+    rig_end(rig);
+}
+
 TIDY_TEST(display_presenter, nonsense_is_refused)
 {
     static const struct {
@@ -998,7 +1020,7 @@ TIDY_TEST(display_presenter, nonsense_is_refused)
         {"scanout all ones", VGD_LINK_DMABUF_DONE, 8, UINT64_MAX},
         {"short", VGD_LINK_FRAME_DONE, 7, 0},
         {"empty", VGD_LINK_DISPLAY_STATE, 0, 0},
-        {"long", VGD_LINK_DISPLAY_STATE, 8, 0},
+        {"short state", VGD_LINK_DISPLAY_STATE, 7, 0},
         {"short info", VGD_LINK_INFO_REPLY, 8, 0},
         {"not for us", VGD_LINK_RESET, 8, 0},
         {"our own kind", VGD_LINK_UPDATE, 8, 0},

@@ -253,6 +253,11 @@ static void give_channel(struct rig *rig)
     rig->writers_fd = dup(fds[1]);
     vgd_display_writer_connect(rig->w, &fds[1]);
     cr_assert_eq(fds[1], -1);
+    if (rig->told_count > 0) { /* there is a worker: it keeps its questions until we know more */
+        const struct vgd_link_display_state *s = &rig->told[--rig->told_count].body.state;
+        cr_assert_eq(rig->told[rig->told_count].type, VGD_LINK_DISPLAY_STATE);
+        cr_assert(s->pending && !s->connected && !s->fresh);
+    }
 }
 
 static void negotiate(struct rig *rig, uint64_t features)
