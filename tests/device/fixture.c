@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "device.h"
 #include "log.h"
 
 #if defined(__has_feature)
@@ -620,4 +621,47 @@ uint32_t pixel_at(struct bench *b, uint32_t id, uint32_t x_px, uint32_t y_px)
     assert(st == VGD_OK);
     struct vgd_reader r = vgd_reader_of(bytes, 4);
     return vgd_read_le32(&r);
+}
+
+/* --- the state --- */
+
+struct record {
+    const uint8_t *bytes;
+    size_t n_bytes;
+};
+
+static int record_compare(const void *a, const void *b)
+{
+    const struct record *x = a;
+    const struct record *y = b;
+    size_t n_bytes = x->n_bytes < y->n_bytes ? x->n_bytes : y->n_bytes;
+    int order = memcmp(x->bytes, y->bytes, n_bytes);
+    return order != 0 ? order : (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
+}
+
+uint64_t state_of(struct bench *b)
+{
+    size_t area_bytes = vgd_journal_area_bytes(1 << 20);
+    void *area = mmap(NULL, area_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert(area != MAP_FAILED);
+    struct vgd_journal *journal = vgd_journal_open(area, area_bytes);
+    enum vgd_status st = vgd_record_state(b->gpu, journal);
+    assert(st == VGD_OK);
+    static struct record records[4096];
+    size_t n = 0;
+    size_t cursor = 0;
+    while (vgd_journal_next(journal, &cursor, &records[n].bytes, &records[n].n_bytes) == VGD_OK) {
+        n++;
+        assert(n < 4096);
+    }
+    qsort(records, n, sizeof(records[0]), record_compare);
+    uint64_t hash = 0xcbf29ce484222325;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < records[i].n_bytes; k++) {
+            hash = (hash ^ records[i].bytes[k]) * 0x100000001b3;
+        }
+    }
+    vgd_journal_close(journal);
+    (void)munmap(area, area_bytes);
+    return hash;
 }

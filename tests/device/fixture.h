@@ -153,6 +153,9 @@ void events_clear(struct bench *b);
 /** How many events of @kind were recorded since events_clear. */
 uint32_t events_of(const struct bench *b, enum event_kind kind);
 
+/** A number that stands for the device's whole state, in whatever order its tables are walked. */
+uint64_t state_of(struct bench *b);
+
 /* A test whose body must give back every byte and every fd. */
 bool fixture_leaked(void);
 unsigned fixture_fds(void);

@@ -15,47 +15,6 @@
 
 static const struct vgd_rect whole = {.w_px = 64, .h_px = 64};
 
-struct record {
-    const uint8_t *bytes;
-    size_t n_bytes;
-};
-
-static int record_compare(const void *a, const void *b)
-{
-    const struct record *x = a;
-    const struct record *y = b;
-    size_t n_bytes = x->n_bytes < y->n_bytes ? x->n_bytes : y->n_bytes;
-    int order = memcmp(x->bytes, y->bytes, n_bytes);
-    return order != 0 ? order : (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
-}
-
-/* A number that stands for the whole state, in whatever order its tables are walked. */
-static uint64_t state_of(struct bench *b)
-{
-    size_t area_bytes = vgd_journal_area_bytes(1 << 20);
-    void *area = mmap(NULL, area_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    cr_assert_neq(area, MAP_FAILED);
-    struct vgd_journal *journal = vgd_journal_open(area, area_bytes);
-    cr_assert_eq(vgd_record_state(b->gpu, journal), VGD_OK);
-    static struct record records[4096];
-    size_t n = 0;
-    size_t cursor = 0;
-    while (vgd_journal_next(journal, &cursor, &records[n].bytes, &records[n].n_bytes) == VGD_OK) {
-        n++;
-        cr_assert_lt(n, 4096);
-    }
-    qsort(records, n, sizeof(records[0]), record_compare);
-    uint64_t hash = 0xcbf29ce484222325;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < records[i].n_bytes; k++) {
-            hash = (hash ^ records[i].bytes[k]) * 0x100000001b3;
-        }
-    }
-    vgd_journal_close(journal);
-    (void)munmap(area, area_bytes);
-    return hash;
-}
-
 static void prepare(struct bench *b)
 {
     samples_prepare(b);
