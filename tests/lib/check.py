@@ -133,6 +133,24 @@ class Checker:
             else:
                 self.tally.fail("%s (%s, status %s)" % (name, result.lower(), test.get("returncode")), told)
 
+    def run_abi(self):
+        """What was built with Debian 12's virglrenderer (0.10.4) passes the same conformance run on forky's (1.3)."""
+        native = "/vgd/build/native/"
+        began = time.monotonic()
+        r = subprocess.run([str(IMAGE / "enter"), "--", "timeout", "300", native + "guest/tools/vgd-probe", "--exec",
+                            native + "backend/vgd --virgl --no-control --fd={fd}"],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        passed, failed, skipped = tap_counts(r.stdout)
+        self.tally.passed += passed
+        self.tally.skips += ["abi: " + s for s in skipped]
+        self.ran["guestless"] += passed + len(failed)
+        for each in failed:
+            self.tally.fail("abi: " + each)
+        if not passed or (r.returncode and not failed):
+            self.tally.fail("abi (status %d)" % r.returncode, r.stderr)
+        self.tally.say("built on Debian 12, run on forky: %d passed, %d failed, %d skipped in %.1f s" % (
+            passed, len(failed), len(skipped), time.monotonic() - began))
+
     def run_e2e(self):
         results = self.folder / "e2e.json"
         results.unlink(missing_ok=True)
@@ -162,6 +180,8 @@ class Checker:
             if self.build(build):
                 for suite in here:
                     self.run_meson_suite(build, suite)
+        if "guestless" in self.suites and self.only is None:
+            self.run_abi()
         if "e2e" in self.suites:
             self.run_e2e()
         for suite, n in self.ran.items():
