@@ -422,6 +422,16 @@ enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
                             cmd.size_bytes);
 }
 
+/* The guest's name for @ctx as a log may show it: no terminal sequences, no new lines. */
+static void printable(const struct vgd_context *ctx, char out[VGD_DEBUG_NAME_BYTES + 1])
+{
+    uint32_t n = 0;
+    for (; n < ctx->name_len_bytes && ctx->name[n] != '\0'; n++) {
+        out[n] = ctx->name[n] >= ' ' && ctx->name[n] <= '~' ? ctx->name[n] : '?';
+    }
+    out[n] = '\0';
+}
+
 void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id)
 {
     struct vgd_context *ctx = vgd_context_find(gpu, ctx_id);
@@ -430,8 +440,9 @@ void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id)
     }
     ctx->lost = true;
     gpu->counters->contexts_lost++;
-    vgd_log_guest(&gpu->log_limit, "context", "ctx=%" PRIu32 " (%.*s) is lost", ctx->id,
-                  (int)ctx->name_len_bytes, ctx->name);
+    char name[VGD_DEBUG_NAME_BYTES + 1];
+    printable(ctx, name);
+    vgd_log_guest(&gpu->log_limit, "context", "ctx=%" PRIu32 " (%s) is lost", ctx->id, name);
     vgd_fence_drop_context(gpu, ctx, VGD_RESP_ERR_UNSPEC);
     vgd_context_complete_queries(ctx);
 }

@@ -325,9 +325,7 @@ static void list_forget(struct vgd_gpu_waiters *list)
 
 static void drop_everything(struct vgd_gpu *gpu)
 {
-    if (gpu->config.display != NULL) {
-        gpu->config.display->ops->cancel(gpu->config.display);
-    }
+    gpu->config.display->ops->cancel(gpu->config.display);
     list_forget(&gpu->questions);
     list_forget(&gpu->device_timeline);
     uint32_t cursor = 0;

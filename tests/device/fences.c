@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Fences, loss, reset and totals: cases F01-F06 of the security list; peers' cases 1, 2, 3, 12. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "log.h"
 #include "samples.h"
 
 static void send_fenced(struct bench *b, struct sent *s, uint32_t ctx_id)
@@ -379,5 +383,100 @@ DEVICE_TEST(F06_totals)
     }
     cr_assert_eq(b.counters.resource_bytes_live, 0);
     cr_assert_eq(b.counters.backing_entries_live, 0);
+    bench_close(&b);
+}
+
+/* What the log says while @run runs. */
+static size_t logged(void (*run)(struct bench *), struct bench *b, char *out, size_t n_bytes)
+{
+    FILE *file = tmpfile();
+    cr_assert_not_null(file);
+    int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    (void)fflush(stderr);
+    (void)dup2(fileno(file), STDERR_FILENO);
+    vgd_log_setup("test", VGD_LOG_DEBUG);
+    run(b);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
+    rewind(file);
+    size_t n = fread(out, 1, n_bytes - 1, file);
+    out[n] = '\0';
+    (void)fclose(file);
+    return n;
+}
+
+static void bad_commands(struct bench *b)
+{
+    for (uint32_t i = 0; i < 20000; i++) {
+        cr_assert_resp(unref(b, 1000 + i), ERR_INVALID_RESOURCE_ID);
+    }
+}
+
+DEVICE_TEST(F09_log_flood)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    char text[65536];
+    size_t n_bytes = logged(bad_commands, &b, text, sizeof(text));
+    cr_assert_gt(n_bytes, 0);
+    cr_assert_lt(n_bytes, 4096);
+    cr_assert_not_null(strstr(text, "RESOURCE_UNREF: res=1000"));
+    bench_close(&b);
+}
+
+static void at_the_limits(struct bench *b)
+{
+    cr_assert_resp(create_2d(b, 1, VGD_FORMAT_B8G8R8A8_UNORM, 1, 1), OK_NODATA);
+    cr_assert_resp(create_2d(b, 2, VGD_FORMAT_B8G8R8A8_UNORM, 1, 1), ERR_OUT_OF_MEMORY);
+    cr_assert_resp(unref(b, 1), OK_NODATA);
+    cr_assert_resp(create_2d(b, 3, VGD_FORMAT_B8G8R8A8_UNORM, 5, 5), ERR_OUT_OF_MEMORY);
+    cr_assert_resp(ctx_create(b, 1, 0), OK_NODATA);
+    cr_assert_resp(ctx_create(b, 2, 0), ERR_OUT_OF_MEMORY);
+    cr_assert_resp(submit(b, 1, 8, 8), ERR_OUT_OF_MEMORY);
+    cr_assert_resp(create_query(b, 4), OK_NODATA);
+    static const struct vgd_mem_entry two[2] = {{.addr = LOW_GPA, .len_bytes = 8},
+                                                {.addr = LOW_GPA + 16, .len_bytes = 8}};
+    cr_assert_resp(attach_entries(b, 4, 2, two, 2), ERR_OUT_OF_MEMORY);
+}
+
+DEVICE_TEST(F06_each_limit_is_named_in_the_log)
+{
+    struct bench b;
+    bench_open(&b, &(struct bench_setup){.limits = {.resources_max = 1,
+                                                    .resource_bytes_max = 99,
+                                                    .contexts_max = 1,
+                                                    .backing_entries_max = 1,
+                                                    .submit_bytes_max = 4}});
+    char text[65536];
+    (void)logged(at_the_limits, &b, text, sizeof(text));
+    static const char *const names[] = {"resources_max 1", "resource_bytes_max 99",
+                                        "contexts_max 1", "backing_entries_max 1",
+                                        "submit_bytes_max 4"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        cr_assert_not_null(strstr(text, names[i]), "%s in: %s", names[i], text);
+    }
+    bench_close(&b);
+}
+
+static void lose(struct bench *b)
+{
+    vgd_fake_lose_context(b->render, 1);
+}
+
+DEVICE_TEST(F09_names_cannot_forge_log_lines)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_CTX_CREATE, 1);
+    vgd_cmd_ctx_create_encode(
+        &c.w, &(struct vgd_cmd_ctx_create){.name_len_bytes = 64,
+                                           .debug_name = "a\nvgd[1] error: \033[31mforged"});
+    cr_assert_resp(cmd_run(&b, &c), OK_NODATA);
+    char text[4096];
+    size_t n_bytes = logged(lose, &b, text, sizeof(text));
+    cr_assert_eq(strchr(text, '\n'), text + n_bytes - 1);
+    cr_assert_null(strchr(text, '\033'));
     bench_close(&b);
 }
