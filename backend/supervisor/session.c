@@ -178,6 +178,11 @@ static uint32_t new_seq(struct vgd_session *s)
     return s->next_seq == 0 ? ++s->next_seq : s->next_seq; /* 0 is nobody's */
 }
 
+/*
+ * Read no further until what was sent to a ready worker is confirmed. Where it could not be sent
+ * the worker is dying and we have not been told yet: its end ends the wait, as that of one that
+ * dies before it confirms.
+ */
 static void wait_for(struct vgd_session *s, enum wait what, const struct vgd_vu_hdr *hdr,
                      uint32_t seq)
 {
@@ -255,9 +260,8 @@ static bool stop(struct vgd_session *s, uint32_t idx, const struct vgd_vu_hdr *h
         return false;
     }
     struct vgd_link_request m = {.request_seq = new_seq(s), .queue_idx = idx};
-    if (!to_worker(s, VGD_LINK_QUEUE_STOP, &m, sizeof(m), NULL, 0)) {
-        return false; /* dead: worker_gone follows, with what it leaves */
-    }
+    (void)to_worker(s, VGD_LINK_QUEUE_STOP, &m, sizeof(m), NULL,
+                    0); /* or it is dying: see wait_for */
     s->wait_queue = idx;
     wait_for(s, WAIT_STOP, hdr, m.request_seq);
     return true;
@@ -277,9 +281,10 @@ static bool reset_device(struct vgd_session *s, const struct vgd_vu_hdr *hdr)
     bool was_ready = vgd_worker_process_ready(s->config.worker);
     vgd_worker_process_forget(s->config.worker);
     struct vgd_link_request m = {.request_seq = new_seq(s)};
-    if (!was_ready || !to_worker(s, VGD_LINK_RESET, &m, sizeof(m), NULL, 0)) {
+    if (!was_ready) {
         return false;
     }
+    (void)to_worker(s, VGD_LINK_RESET, &m, sizeof(m), NULL, 0);
     wait_for(s, WAIT_CONFIRM, hdr, m.request_seq);
     return true;
 }
@@ -390,9 +395,10 @@ static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *
     for (uint32_t i = 0; i < s->n_regions; i++) {
         fds[i] = s->regions[i].fd;
     }
-    if (!to_worker(s, VGD_LINK_MEM_TABLE, &m, sizeof(m), fds, s->n_regions)) {
+    if (!vgd_worker_process_ready(s->config.worker)) {
         return DONE;
     }
+    (void)to_worker(s, VGD_LINK_MEM_TABLE, &m, sizeof(m), fds, s->n_regions);
     wait_for(s, WAIT_CONFIRM, &msg->hdr, m.request_seq);
     return REPLIED;
 }
@@ -438,9 +444,10 @@ static enum outcome rem_mem_reg(struct vgd_session *s, const struct vgd_vu_messa
     vgd_fd_closep(&s->regions[at].fd);
     s->n_regions--;
     memmove(&s->regions[at], &s->regions[at + 1], (s->n_regions - at) * sizeof(s->regions[0]));
-    if (!to_worker(s, VGD_LINK_MEM_REMOVE, &m, sizeof(m), NULL, 0)) {
+    if (!vgd_worker_process_ready(s->config.worker)) {
         return DONE;
     }
+    (void)to_worker(s, VGD_LINK_MEM_REMOVE, &m, sizeof(m), NULL, 0);
     wait_for(s, WAIT_CONFIRM, &msg->hdr, m.request_seq);
     return REPLIED;
 }
