@@ -86,7 +86,6 @@ struct vgd_resource {
     } as;
     struct vgd_backing backing;
     struct vgd_attachment *attachments;
-    uint32_t scanouts; /* bit per scanout that shows it */
     bool in_renderer;
 };
 

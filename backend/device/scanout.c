@@ -18,9 +18,6 @@ static void show(struct vgd_gpu *gpu, uint32_t scanout_idx)
 static void turn_off(struct vgd_gpu *gpu, uint32_t scanout_idx)
 {
     struct vgd_scanout *scanout = &gpu->scanouts[scanout_idx];
-    if (scanout->res != NULL) {
-        scanout->res->scanouts &= ~(1u << scanout_idx);
-    }
     *scanout = (struct vgd_scanout){0};
     if (!gpu->replaying) {
         struct vgd_display *display = gpu->config.display;
@@ -30,7 +27,7 @@ static void turn_off(struct vgd_gpu *gpu, uint32_t scanout_idx)
 
 void vgd_scanouts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
 {
-    for (uint32_t i = 0; i < gpu->config.n_scanouts && res->scanouts != 0; i++) {
+    for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
         if (gpu->scanouts[i].res == res) {
             turn_off(gpu, i);
         }
@@ -84,12 +81,8 @@ enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call)
         return VGD_REFUSE(call, VGD_LOST, "res=%" PRIu32 " is lost", res->id);
     }
     struct vgd_scanout *scanout = &gpu->scanouts[cmd.scanout_id];
-    if (scanout->res != NULL) {
-        scanout->res->scanouts &= ~(1u << cmd.scanout_id);
-    }
     scanout->res = res;
     scanout->src = cmd.rect;
-    res->scanouts |= 1u << cmd.scanout_id;
     if (!gpu->replaying) {
         struct vgd_display *display = gpu->config.display;
         display->ops->scanout_set(display, cmd.scanout_id, res->id, cmd.rect);

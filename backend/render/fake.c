@@ -109,9 +109,8 @@ static enum vgd_status fake_capset_fill(struct vgd_render *r, uint32_t id, uint3
             known || (f->config.capsets[i].id == id && version <= f->config.capsets[i].max_version);
     }
     assert(known);
-    memset(out, 0, size_bytes);
     if (!f->config.capsets_are_zero && size_bytes > 0) {
-        *(uint8_t *)out = (uint8_t)(id * 16 + version); /* the rest stays zero: "zero-filled" */
+        *(uint8_t *)out = (uint8_t)(id * 16 + version); /* the rest is as the device left it */
     }
     return VGD_OK;
 }

@@ -247,6 +247,10 @@ DEVICE_TEST(F02_a_context_is_lost)
     send_ring(&b, &ring, CTX, 1);
     cr_assert_resp(ring.hdr.type, ERR_UNSPEC);
     cr_assert_resp(ctx_detach(&b, CTX, 50), OK_NODATA);
+    query[0] = *(uint32_t *)ram_at(&b, LOW_GPA + 4096) = 2;
+    cr_assert_resp(submit(&b, CTX, 4, 4), ERR_UNSPEC);
+    cr_assert_eq(query[0], 2);                                /* not its own any more, */
+    cr_assert_eq(*(uint32_t *)ram_at(&b, LOW_GPA + 4096), 1); /* but the other still is */
     cr_assert_resp(ctx_detach(&b, CTX, 51), OK_NODATA);
     cr_assert_resp(detach(&b, 50), OK_NODATA);
     cr_assert_resp(unref(&b, 50), OK_NODATA);

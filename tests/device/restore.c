@@ -69,6 +69,15 @@ DEVICE_TEST(what_returns)
     }
     cr_assert_eq(b.display.pixels[0], 0x66);
     cr_assert_eq(b.display.pixels[16 * 4], 0);
+
+    /* And once more, from what the new worker wrote: attachments too. */
+    query[0] = 2;
+    bench_replace_worker(&b, false);
+    cr_assert_eq(vgd_gpu_restore(b.gpu), VGD_OK);
+    cr_assert_eq(state_of(&b), state);
+    cr_assert_eq(query[0], 1);
+    cr_assert_eq(events_of(&b, EVENT_SET), 2);
+    cr_assert_eq(events_of(&b, EVENT_CURSOR), 1);
     bench_close(&b);
 }
 
