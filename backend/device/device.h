@@ -115,6 +115,7 @@ struct vgd_context {
 struct vgd_scanout {
     struct vgd_resource *res; /* NULL: off */
     struct vgd_rect src;
+    bool fresh; /* set, and not flushed whole since */
 };
 
 struct vgd_cursor {

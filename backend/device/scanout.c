@@ -83,6 +83,7 @@ enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call)
     struct vgd_scanout *scanout = &gpu->scanouts[cmd.scanout_id];
     scanout->res = res;
     scanout->src = cmd.rect;
+    scanout->fresh = true;
     if (!gpu->replaying) {
         struct vgd_display *display = gpu->config.display;
         display->ops->scanout_set(display, cmd.scanout_id, res->id, cmd.rect);
@@ -128,12 +129,20 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
                           res->w_px, res->h_px);
     }
     gpu->counters->flushes++;
+    struct vgd_render *render = gpu->config.render;
+    struct vgd_rect changed = cmd.rect;
+    if (render->ops->take_changed != NULL) {
+        changed = render->ops->take_changed(render, res->id, cmd.rect);
+    }
     for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
-        const struct vgd_scanout *scanout = &gpu->scanouts[i];
+        struct vgd_scanout *scanout = &gpu->scanouts[i];
         struct vgd_rect damage;
-        if (scanout->res != res || !intersect(cmd.rect, scanout->src, &damage)) {
+        /* A scanout that was just set shows something else, whatever changed in this resource. */
+        struct vgd_rect look = scanout->fresh ? cmd.rect : changed;
+        if (scanout->res != res || !intersect(look, scanout->src, &damage)) {
             continue;
         }
+        scanout->fresh = scanout->fresh && memcmp(&damage, &scanout->src, sizeof(damage)) != 0;
         damage.x_px -= scanout->src.x_px;
         damage.y_px -= scanout->src.y_px;
         gpu->config.display->ops->flush(gpu->config.display, i, damage);

@@ -27,8 +27,9 @@ const char *vgd_gl_platform_name(enum vgd_gl_platform platform);
 bool vgd_gl_platform_parse(const char *text, enum vgd_gl_platform *out);
 
 #define VGD_RENDER_NODES_MAX 32u
-#define VGD_GL_TRY_DEADLINE_MS 15000 /* a cold start of Mesa and LLVM in an emulated VM takes 6 s  \
-                                      */
+#define VGD_GL_TRY_DEADLINE_MS                                                                     \
+    15000 /* a cold start of Mesa and LLVM in an emulated VM takes 6 s                             \
+           */
 #define VGD_GL_WHY_BYTES 256u
 
 struct vgd_gl_choice {

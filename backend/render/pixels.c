@@ -52,7 +52,13 @@ enum vgd_status vgd_pixels_init(struct vgd_pixels *p, uint32_t format, uint32_t 
         return VGD_NO_MEMORY;
     }
     *p = (struct vgd_pixels){
-        .data = data, .format = format, .w_px = w_px, .h_px = h_px, .stride_bytes = stride_bytes};
+        .data = data,
+        .format = format,
+        .w_px = w_px,
+        .h_px = h_px,
+        .stride_bytes = stride_bytes,
+        .changed = {.w_px = w_px, .h_px = h_px}, /* nobody has seen the zeros */
+    };
     return VGD_OK;
 }
 
@@ -83,8 +89,10 @@ static void cursor_advance(struct cursor *c, uint64_t n_bytes)
     }
 }
 
-/* Copies and advances; false when the list ended first. */
-static bool cursor_read(struct cursor *c, uint8_t *out, size_t n_bytes)
+/* Copies and advances; false when the list ended first. *changed is set where the bytes were
+ * others: comparing costs little beside copying, and showing what did not change costs much more.
+ */
+static bool cursor_read(struct cursor *c, uint8_t *out, size_t n_bytes, bool *changed)
 {
     while (n_bytes > 0) {
         if (c->n_iov == 0) {
@@ -92,12 +100,56 @@ static bool cursor_read(struct cursor *c, uint8_t *out, size_t n_bytes)
         }
         size_t here = c->iov->iov_len - c->skip_bytes;
         size_t n = here < n_bytes ? here : n_bytes;
-        memcpy(out, (const uint8_t *)c->iov->iov_base + c->skip_bytes, n);
+        const uint8_t *in = (const uint8_t *)c->iov->iov_base + c->skip_bytes;
+        if (*changed || memcmp(out, in, n) != 0) {
+            memcpy(out, in, n);
+            *changed = true;
+        }
         out += n;
         n_bytes -= n;
         cursor_advance(c, n);
     }
     return true;
+}
+
+static struct vgd_rect rect_union(struct vgd_rect a, struct vgd_rect b)
+{
+    if (a.w_px == 0 || a.h_px == 0) {
+        return b;
+    }
+    uint32_t left = a.x_px < b.x_px ? a.x_px : b.x_px;
+    uint32_t top = a.y_px < b.y_px ? a.y_px : b.y_px;
+    uint32_t a_right = a.x_px + a.w_px, b_right = b.x_px + b.w_px; /* inside the picture */
+    uint32_t a_end = a.y_px + a.h_px, b_end = b.y_px + b.h_px;
+    uint32_t right = a_right > b_right ? a_right : b_right;
+    uint32_t end = a_end > b_end ? a_end : b_end;
+    return (struct vgd_rect){.x_px = left, .y_px = top, .w_px = right - left, .h_px = end - top};
+}
+
+static struct vgd_rect rect_intersection(struct vgd_rect a, struct vgd_rect b)
+{
+    uint32_t left = a.x_px > b.x_px ? a.x_px : b.x_px;
+    uint32_t top = a.y_px > b.y_px ? a.y_px : b.y_px;
+    uint32_t a_right = a.x_px + a.w_px, b_right = b.x_px + b.w_px;
+    uint32_t a_end = a.y_px + a.h_px, b_end = b.y_px + b.h_px;
+    uint32_t right = a_right < b_right ? a_right : b_right;
+    uint32_t end = a_end < b_end ? a_end : b_end;
+    if (right <= left || end <= top) {
+        return (struct vgd_rect){0};
+    }
+    return (struct vgd_rect){.x_px = left, .y_px = top, .w_px = right - left, .h_px = end - top};
+}
+
+struct vgd_rect vgd_pixels_take_changed(struct vgd_pixels *p, struct vgd_rect rect)
+{
+    if (!vgd_pixels_rect_fits(rect, p->w_px, p->h_px)) {
+        return rect;
+    }
+    struct vgd_rect part = rect_intersection(p->changed, rect);
+    if (memcmp(&part, &p->changed, sizeof(part)) == 0) {
+        p->changed = (struct vgd_rect){0}; /* all of it has been asked about now */
+    }
+    return part;
 }
 
 enum vgd_status vgd_pixels_load(struct vgd_pixels *p, const struct iovec *iov, uint32_t n_iov,
@@ -113,16 +165,24 @@ enum vgd_status vgd_pixels_load(struct vgd_pixels *p, const struct iovec *iov, u
     cursor_advance(&c, offset_bytes);
     size_t row_bytes = (size_t)rect.w_px * VGD_BYTES_PER_PIXEL;
     uint8_t *row = p->data + rect.y_px * p->stride_bytes + (size_t)rect.x_px * VGD_BYTES_PER_PIXEL;
-    if (row_bytes == p->stride_bytes) {
-        (void)cursor_read(&c, row, row_bytes * rect.h_px); /* whole rows lie side by side */
-        return VGD_OK;
-    }
+    uint32_t first = rect.h_px, end = 0; /* rows of @rect that changed */
     for (uint32_t y = 0; y < rect.h_px; y++) {
-        if (!cursor_read(&c, row, row_bytes)) {
+        bool changed = false;
+        bool whole = cursor_read(&c, row, row_bytes, &changed);
+        if (changed) {
+            first = first < y ? first : y;
+            end = y + 1;
+        }
+        if (!whole) {
             break;
         }
         cursor_advance(&c, p->stride_bytes - row_bytes);
         row += p->stride_bytes;
+    }
+    if (end > first) {
+        struct vgd_rect rows = {
+            .x_px = rect.x_px, .y_px = rect.y_px + first, .w_px = rect.w_px, .h_px = end - first};
+        p->changed = rect_union(p->changed, rows);
     }
     return VGD_OK;
 }

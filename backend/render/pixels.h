@@ -22,6 +22,8 @@ struct vgd_pixels {
     uint8_t *data; /* owned; NULL before init and after finish */
     uint32_t format, w_px, h_px;
     size_t stride_bytes; /* w_px * 4 */
+    /* Where loads changed something since vgd_pixels_take_changed; empty: nowhere. */
+    struct vgd_rect changed;
 };
 
 /** Is @format one of the eight 4-byte formats of RESOURCE_CREATE_2D? */
@@ -48,6 +50,12 @@ static inline bool vgd_pixels_rect_fits(struct vgd_rect rect, uint32_t w_px, uin
 VGD_MUST_CHECK enum vgd_status vgd_pixels_load(struct vgd_pixels *p, const struct iovec *iov,
                                                uint32_t n_iov, struct vgd_rect rect,
                                                uint64_t offset_bytes);
+
+/**
+ * The part of @rect whose pixels may differ from what the last call over it saw; empty if none.
+ * A guest's console flushes the whole screen for a blinking cursor: this is the cursor's rows.
+ */
+struct vgd_rect vgd_pixels_take_changed(struct vgd_pixels *p, struct vgd_rect rect);
 
 /** Convert @rect to B G R A/X at @out, @stride_bytes a row. VGD_RANGE: @rect is outside. */
 VGD_MUST_CHECK enum vgd_status vgd_pixels_read(const struct vgd_pixels *p, struct vgd_rect rect,

@@ -49,8 +49,8 @@ struct vgd_dmabuf {
 
 /* The renderer tells its owner. Set at creation, before any operation. */
 struct vgd_render_callbacks {
-    /** Every fence up to and including @seq on (ctx_id, ring_idx) has signalled. Comes from the loop
-     *  or from batch_end, never from inside another operation; it may call operations. */
+    /** Every fence up to and including @seq on (ctx_id, ring_idx) has signalled. Comes from the
+     * loop or from batch_end, never from inside another operation; it may call operations. */
     void (*fence_done)(void *user, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq);
     /** A context stopped working (renderer error, process gone). Its submits fail from now on. */
     void (*context_lost)(void *user, uint32_t ctx_id);
@@ -118,6 +118,10 @@ struct vgd_render_ops {
      *  to @out with @stride_bytes a row. */
     enum vgd_status (*read_pixels)(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
                                    void *out, size_t stride_bytes);
+
+    /** The part of @rect (inside the resource) that may look other than when this was last asked of
+     *  it; empty if none. May be NULL: all of it may. */
+    struct vgd_rect (*take_changed)(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect);
 
     /** VGD_UNSUPPORTED where the host cannot: the caller reads back instead. *out->fd becomes the
      *  caller's. */

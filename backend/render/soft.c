@@ -181,6 +181,13 @@ static enum vgd_status soft_read_pixels(struct vgd_render *r, uint32_t res_id, s
     return vgd_pixels_read(&res->pixels, rect, out, stride_bytes);
 }
 
+static struct vgd_rect soft_take_changed(struct vgd_render *r, uint32_t res_id,
+                                         struct vgd_rect rect)
+{
+    struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
+    return res != NULL ? vgd_pixels_take_changed(&res->pixels, rect) : rect;
+}
+
 static enum vgd_status soft_export_scanout(struct vgd_render *r, uint32_t res_id,
                                            struct vgd_dmabuf *out)
 {
@@ -229,6 +236,7 @@ static const struct vgd_render_ops soft_ops = {
     .submit = soft_submit,
     .fence = soft_fence,
     .read_pixels = soft_read_pixels,
+    .take_changed = soft_take_changed,
     .export_scanout = soft_export_scanout,
     .batch_end = NULL,
     .reset = soft_reset,

@@ -110,6 +110,7 @@ const struct vgd_render_ops vgd_virgl_ops = {
     .submit = vgd_virgl_submit,
     .fence = vgd_virgl_fence,
     .read_pixels = vgd_virgl_read_pixels,
+    .take_changed = vgd_virgl_take_changed,
     .export_scanout = vgd_virgl_export_scanout,
     .batch_end = vgd_virgl_batch_end,
     .reset = virgl_reset,

@@ -124,6 +124,7 @@ enum vgd_status vgd_virgl_transfer_to_host_3d(struct vgd_render *r, uint32_t ctx
                                               const struct vgd_cmd_transfer_host_3d *cmd);
 enum vgd_status vgd_virgl_transfer_from_host_3d(struct vgd_render *r, uint32_t ctx_id,
                                                 const struct vgd_cmd_transfer_host_3d *cmd);
+struct vgd_rect vgd_virgl_take_changed(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect);
 enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
                                       void *out, size_t stride_bytes);
 

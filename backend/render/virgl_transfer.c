@@ -94,6 +94,7 @@ static enum vgd_status refresh_shadow(struct resource *res)
     enum vgd_status st = read_texture(res, all, res->shadow.data, res->shadow.stride_bytes);
     if (st == VGD_OK) {
         res->gl_newer = false;
+        res->shadow.changed = all; /* what the GPU drew may not have been shown yet */
     }
     return st;
 }
@@ -284,4 +285,11 @@ enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id, str
         vgd_pixels_convert(format, rect.w_px, rect.h_px, out, stride_bytes, out, stride_bytes);
     }
     return st;
+}
+
+struct vgd_rect vgd_virgl_take_changed(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect)
+{
+    struct resource *res = vgd_virgl_resource_find(virgl_of(r), res_id);
+    bool ours = res != NULL && res->is_2d && !res->gl_newer;
+    return ours ? vgd_pixels_take_changed(&res->shadow, rect) : rect;
 }

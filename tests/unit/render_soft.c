@@ -140,6 +140,45 @@ Test(render_soft, scattered_backing_gives_the_same_pixels)
     r->ops->destroy(r);
 }
 
+static bool rect_is(struct vgd_rect r, uint32_t x, uint32_t y, uint32_t w, uint32_t h)
+{
+    return r.x_px == x && r.y_px == y && r.w_px == w && r.h_px == h;
+}
+
+/* What a flush has to show is what changed, not what the guest transferred. */
+Test(render_soft, only_what_changed_is_shown)
+{
+    uint8_t backing[SIDE * SIDE * 4] = {0};
+    struct iovec iov = {.iov_base = backing, .iov_len = sizeof(backing)};
+    struct vgd_rect all = {.w_px = SIDE, .h_px = SIDE};
+    struct vgd_render *r = create();
+    cr_assert_eq(r->ops->resource_create_2d(r, 1, VGD_FORMAT_B8G8R8A8_UNORM, SIDE, SIDE), VGD_OK);
+    cr_assert_eq(r->ops->resource_attach(r, 1, &iov, 1), VGD_OK);
+    cr_assert(rect_is(r->ops->take_changed(r, 1, all), 0, 0, SIDE, SIDE), "new: nobody saw it");
+    cr_assert_eq(r->ops->take_changed(r, 1, all).w_px, 0);
+
+    cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, all, 0), VGD_OK);
+    cr_assert_eq(r->ops->take_changed(r, 1, all).w_px, 0, "the same pixels once more");
+
+    backing[(3 * SIDE + 5) * 4 + 1] = 1;
+    backing[(4 * SIDE + 1) * 4] = 1;
+    cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, all, 0), VGD_OK);
+    struct vgd_rect above = {.w_px = SIDE, .h_px = 4};
+    cr_assert(rect_is(r->ops->take_changed(r, 1, above), 0, 3, SIDE, 1), "only the asked part");
+    cr_assert(rect_is(r->ops->take_changed(r, 1, all), 0, 3, SIDE, 2),
+              "and it is kept until all is");
+    cr_assert_eq(r->ops->take_changed(r, 1, all).w_px, 0);
+
+    uint8_t last = backing[sizeof(backing) - 1] = 9;
+    struct vgd_rect corner = {.x_px = SIDE - 1, .y_px = SIDE - 1, .w_px = 1, .h_px = 1};
+    cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, corner, sizeof(backing) - 4), VGD_OK);
+    cr_assert(rect_is(r->ops->take_changed(r, 1, all), SIDE - 1, SIDE - 1, 1, 1));
+    uint8_t out[4];
+    cr_assert_eq(r->ops->read_pixels(r, 1, corner, out, 4), VGD_OK);
+    cr_assert_eq(out[3], last);
+    r->ops->destroy(r);
+}
+
 Test(render_soft, rectangles_outside_are_refused)
 {
     static const struct {
