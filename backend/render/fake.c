@@ -41,6 +41,8 @@ struct fake {
     struct held_fence *held;    /* owned, oldest first */
     uint64_t last_seq;
     bool hold;
+    bool some_changed;
+    struct vgd_rect changed; /* when some_changed */
     uint32_t calls[VGD_FAKE_OPS_COUNT];
     uint32_t fail_in;
     enum vgd_status fail_status;
@@ -418,6 +420,37 @@ static enum vgd_status fake_read_pixels(struct vgd_render *r, uint32_t res_id, s
     return VGD_OK;
 }
 
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static struct vgd_rect fake_take_changed(struct vgd_render *r, uint32_t res_id,
+                                         struct vgd_rect rect)
+{
+    const struct fake *f = fake_of(r);
+    const struct fake_resource *res = resource(f, res_id);
+    assert(rect.x_px + rect.w_px <= res->w_px && rect.y_px + rect.h_px <= res->h_px);
+    if (!f->some_changed) {
+        return rect;
+    }
+    const struct vgd_rect *changed = &f->changed;
+    uint32_t right = min_u32(rect.x_px + rect.w_px, changed->x_px + changed->w_px);
+    uint32_t bottom = min_u32(rect.y_px + rect.h_px, changed->y_px + changed->h_px);
+    struct vgd_rect both = {.x_px = max_u32(rect.x_px, changed->x_px),
+                            .y_px = max_u32(rect.y_px, changed->y_px)};
+    if (both.x_px < right && both.y_px < bottom) {
+        both.w_px = right - both.x_px;
+        both.h_px = bottom - both.y_px;
+    }
+    return both;
+}
+
 static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id, struct vgd_dmabuf *out)
 {
     struct fake *f = fake_of(r);
@@ -480,6 +513,7 @@ static const struct vgd_render_ops fake_ops = {
     .submit = fake_submit,
     .fence = fake_fence,
     .read_pixels = fake_read_pixels,
+    .take_changed = fake_take_changed,
     .export_scanout = fake_export,
     .reset = fake_reset,
     .destroy = fake_destroy,
@@ -560,6 +594,14 @@ void vgd_fake_signal_all(struct vgd_render *r)
             last++;
         }
         vgd_fake_signal(r, last);
+    }
+}
+
+void vgd_fake_set_changed(struct vgd_render *r, const struct vgd_rect *changed)
+{
+    fake_of(r)->some_changed = changed != NULL;
+    if (changed != NULL) {
+        fake_of(r)->changed = *changed;
     }
 }
 

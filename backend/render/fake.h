@@ -64,6 +64,8 @@ bool vgd_fake_held(const struct vgd_render *r, uint32_t nth, struct vgd_fake_fen
 void vgd_fake_signal(struct vgd_render *r, uint32_t nth);
 /** Signal all, the youngest timeline first. */
 void vgd_fake_signal_all(struct vgd_render *r);
+/** Say that only @changed of any resource looks other than before; NULL: all may (the default). */
+void vgd_fake_set_changed(struct vgd_render *r, const struct vgd_rect *changed);
 /** The context stops working and its owner is told. */
 void vgd_fake_lose_context(struct vgd_render *r, uint32_t ctx_id);
 

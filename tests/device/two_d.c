@@ -477,6 +477,40 @@ DEVICE_TEST(R14_two_scanouts_of_one_resource)
     bench_close(&b);
 }
 
+DEVICE_TEST(R14_a_flush_shows_what_changed)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    const struct vgd_rect nothing = {0};
+    const struct vgd_rect some = rect(8, 8, 4, 4);
+    cr_assert_resp(create_2d(&b, 1, BGRA, 64, 64), OK_NODATA);
+    vgd_fake_set_changed(b.render, &nothing);
+    cr_assert_resp(set_scanout(&b, 0, 1, rect(0, 0, 64, 64)), OK_NODATA);
+    events_clear(&b);
+    /* The display has never seen this scanout: as the guest says, until all of it was flushed. */
+    cr_assert_resp(flush(&b, 1, rect(0, 0, 32, 32)), OK_NODATA);
+    cr_assert_resp(flush(&b, 1, rect(0, 0, 64, 64)), OK_NODATA);
+    cr_assert_eq(events_of(&b, EVENT_FLUSH), 2);
+    cr_assert_eq(b.display.events[1].rect.w_px, 64);
+    events_clear(&b);
+    cr_assert_resp(flush(&b, 1, rect(0, 0, 64, 64)), OK_NODATA);
+    cr_assert_eq(b.display.events_count, 0);
+    vgd_fake_set_changed(b.render, &some);
+    cr_assert_resp(flush(&b, 1, rect(0, 0, 10, 64)), OK_NODATA);
+    cr_assert_eq(b.display.events_count, 1);
+    cr_assert_eq(b.display.events[0].rect.x_px, 8);
+    cr_assert_eq(b.display.events[0].rect.w_px, 2);
+    cr_assert_eq(b.display.events[0].rect.h_px, 4);
+    events_clear(&b);
+    vgd_fake_set_changed(b.render, &nothing);
+    cr_assert_resp(set_scanout(&b, 1, 1, rect(0, 0, 64, 64)), OK_NODATA); /* one more */
+    events_clear(&b);
+    cr_assert_resp(flush(&b, 1, rect(0, 0, 64, 64)), OK_NODATA);
+    cr_assert_eq(b.display.events_count, 1); /* only the new one */
+    cr_assert_eq(b.display.events[0].scanout_idx, 1);
+    bench_close(&b);
+}
+
 /* Peers' case 16. */
 DEVICE_TEST(R15_cursor_sizes)
 {

@@ -701,9 +701,12 @@ static void event(uint8_t which)
         vgd_gpu_fail_pending(s.gpu);
         assert(count_pending() == 0);
         break;
-    case 13:
+    case 13: {
         vgd_gpu_redisplay(s.gpu);
+        struct vgd_rect changed = {.w_px = u8() % 16u, .h_px = u8() % 16u};
+        vgd_fake_set_changed(s.render, changed.w_px != 0 ? &changed : NULL);
         break;
+    }
     case 14: /* nonsense from the renderer */
         vgd_gpu_fence_done(s.gpu, small(5), u8(), u8());
         break;
