@@ -278,13 +278,17 @@ def fd_count(pid):
 
 
 def private_dirty_kib(pid):
-    """Private_Dirty less what is mapped from guest RAM (a memfd of QEMU's)."""
+    """Private_Dirty without guest RAM (a memfd of QEMU's) and without frame memory.
+
+    Supervisor and worker map the same frames: each page counts as private to whichever of the two is the only one that
+    has touched it, so that after a death the supervisor would seem to grow by what the new worker has not drawn yet.
+    """
     total, skip = 0, False
     with open("/proc/%d/smaps" % pid) as f:
         for line in f:
             words = line.split()
             if "-" in words[0] and not words[0].endswith(":"):
-                skip = "memfd:memory-backend-memfd" in line
+                skip = "memfd:memory-backend-memfd" in line or "memfd:vgd-frames" in line
             elif words[0] == "Private_Dirty:" and not skip:
                 total += int(words[1])
     return total
