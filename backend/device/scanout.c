@@ -131,7 +131,7 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
     gpu->counters->flushes++;
     struct vgd_render *render = gpu->config.render;
     struct vgd_rect changed = cmd.rect;
-    if (render->ops->take_changed != NULL) {
+    if (res->in_renderer && render->ops->take_changed != NULL) {
         changed = render->ops->take_changed(render, res->id, cmd.rect);
     }
     for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {

@@ -135,6 +135,7 @@ DEVICE_TEST(without_3d_the_guest_can_still_let_go)
     cr_assert_eq(query[0], 1);
     cr_assert_resp(set_scanout(&b, 1, RES_3D, whole), ERR_UNSPEC);
     cr_assert_resp(update_cursor(&b, 1, RES_3D), ERR_UNSPEC);
+    cr_assert_resp(flush(&b, RES_3D, whole), OK_NODATA); /* on no scanout; no renderer knows it */
     struct vgd_cmd_transfer_host_3d t = {.box = {.w = 1, .h = 1, .d = 1}, .resource_id = RES_2D};
     cr_assert_resp(transfer_3d(&b, VGD_CMD_TRANSFER_TO_HOST_3D, 0, &t), ERR_UNSPEC);
     cr_assert_resp(ctx_detach(&b, CTX, RES_3D), OK_NODATA);
