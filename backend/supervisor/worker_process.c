@@ -45,6 +45,7 @@ struct vgd_worker_process {
     int vault_fd;
     struct vgd_vault *vault;
     bool vault_used; /* a worker has lived on it */
+    bool replacing;  /* killed by us at a reset of the guest: not a death */
     bool was_ready;  /* some worker has been */
     bool gave_up_3d;
     uint32_t counted_deaths; /* in a row */
@@ -317,6 +318,15 @@ static void worker_exited(void *user, uint32_t events)
     siginfo_t info = {0};
     reap(p, &info);
     vgd_timer_stop(p->timer);
+    if (p->replacing) {
+        p->replacing = false;
+        vgd_log(VGD_LOG_INFO, "worker", "the guest was reset: a fresh worker follows worker %d",
+                (int)pid);
+        p->config.on_gone(p->config.user);
+        (void)new_vault(p);
+        start(p);
+        return;
+    }
     p->deaths_count++;
     bool exited = info.si_code == CLD_EXITED;
     vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
@@ -399,18 +409,18 @@ void vgd_worker_process_forget(struct vgd_worker_process *p)
     bool without_3d = p->gave_up_3d;
     p->gave_up_3d = false;
     p->counted_deaths = 0;
-    if (p->state == STATE_READY && !without_3d) {
-        return; /* it resets itself */
-    }
     if (p->pid == 0) {
         if (p->vault_used) {
             (void)new_vault(p); /* without: the next worker is told to reset what it finds */
         }
         return;
     }
-    if (p->state == STATE_READY) {
-        p->ready_ns = 0; /* replaced by us: not a death that counts */
-        vgd_worker_process_kill(p, "the guest was reset: trying 3D again");
+    /* A driver and its libraries keep caches, and perhaps more, of what a guest did: a fresh
+     * process has none of it, and is there long before the guest's driver is. */
+    bool used = p->vault->counters.commands != 0;
+    if (p->state == STATE_READY && (used || without_3d)) {
+        p->replacing = true;
+        (void)kill(p->pid, SIGKILL);
     }
 }
 

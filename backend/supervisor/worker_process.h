@@ -62,8 +62,9 @@ bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type ty
                              const void *payload, size_t n_bytes, const int *fds, uint32_t n_fds);
 /** End it now: @why for the log. on_gone follows from the loop. */
 void vgd_worker_process_kill(struct vgd_worker_process *p, const char *why);
-/** The guest was reset: what a dead worker left is forgotten, and 3D that was given up is tried
- *  again. Without a ready worker this alone is the reset. */
+/** The guest was reset: a worker that has served it is replaced by a fresh one (on_gone follows),
+ * what a dead one left is forgotten, and 3D that was given up is tried again. A ready worker that
+ * has served nothing stays. */
 void vgd_worker_process_forget(struct vgd_worker_process *p);
 
 /* For status. */
