@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -447,31 +448,28 @@ TIDY_TEST(control, other_users_are_refused)
     struct rig *rig = rig_begin();
     cr_assert_eq(chmod(rig->dir, 0755), 0);
     cr_assert_eq(chmod(rig->path, 0666), 0); /* someone was careless */
-    int pipe_fds[2];
-    cr_assert_eq(pipe2(pipe_fds, O_CLOEXEC), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct sockaddr_un to = {.sun_family = AF_UNIX};
-        (void)strcpy(to.sun_path, rig->path);
-        char byte = '?';
-        if (setuid(65534) == 0) {
-            int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-            if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0) {
-                (void)!write(fd, STATUS_REQUEST, strlen(STATUS_REQUEST));
-                byte = read(fd, &byte, 1) == 1 ? 'y' : 'n';
-            }
-        }
-        (void)!write(pipe_fds[1], &byte, 1);
-        _exit(0);
-    }
-    char byte = 0;
-    cr_assert_eq(fcntl(pipe_fds[0], F_SETFL, O_NONBLOCK), 0);
-    while (read(pipe_fds[0], &byte, 1) != 1) {
+    /* The peer's user is taken at connect; by the bare system call it is this thread's alone. A
+     * child that becomes another user hung now and then under sanitizers. */
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    (void)strcpy(to.sun_path, rig->path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(syscall(SYS_setresuid, -1, 65534, -1), 0);
+    int connected = connect(fd, (const struct sockaddr *)&to, sizeof(to));
+    cr_assert_eq(syscall(SYS_setresuid, -1, 0, -1), 0);
+    cr_assert_eq(connected, 0);
+    (void)!write(fd, STATUS_REQUEST, strlen(STATUS_REQUEST));
+    char byte;
+    ssize_t n = -1;
+    for (uint32_t i = 0; i < 200 && n < 0; i++) {
         turn(rig, 5);
+        n = read(fd, &byte, 1);
+        if (n < 0 && errno != EAGAIN) {
+            n = 0; /* reset: closed with our request unread */
+        }
     }
-    cr_assert_eq(byte, 'n', "%c", byte);
-    (void)waitpid(pid, NULL, 0);
-    vgd_fds_close(pipe_fds, 2);
+    cr_assert_eq(n, 0, "another user is answered, or kept");
+    vgd_fd_closep(&fd);
     rig_end(rig);
 }
 
