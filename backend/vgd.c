@@ -266,7 +266,7 @@ static bool create_worker(struct vgd *vgd)
         .loop = vgd->loop,
         .program = vgd->worker_program,
         .render_node = vgd->options.render_node != NULL ? vgd->options.render_node : "",
-        .want_3d = vgd->options.virgl,
+        .want_virgl = vgd->options.virgl,
         .require_hardware = vgd->options.require_hardware,
         .n_scanouts = VGD_MAX_SCANOUTS,
         .restart_window_ms = vgd->options.restart_window_ms,

@@ -524,7 +524,7 @@ static enum vgd_status create_render(struct worker *w, const struct vgd_link_hel
 {
     struct vgd_render_callbacks callbacks = {
         .fence_done = render_fence_done, .context_lost = render_context_lost, .user = w};
-    if (hello->want_3d) {
+    if (hello->want_virgl) {
         struct vgd_gl_choice choice = {
             .platform = (enum vgd_gl_platform)hello->choice.platform,
             .device_idx = hello->choice.device_idx,

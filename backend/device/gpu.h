@@ -62,6 +62,21 @@ struct vgd_gpu_memory {
     void *user;
 };
 
+/*
+ * The host-visible region (virtio-v1.3 5.7.4, shared memory region 1), as the device sees it. Each
+ * request is answered once by vgd_gpu_window_done with its @token, later or before it returns;
+ * requests are carried out in the order asked for.
+ */
+struct vgd_gpu_window {
+    uint64_t size_bytes; /* 0: there is none */
+    /** Put [file->offset_bytes, + @len_bytes) at @offset_bytes of the region. @file is borrowed
+     *  during the call. The device has checked bounds, alignment and overlaps. */
+    void (*map)(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes,
+                const struct vgd_blob_file *file);
+    void (*unmap)(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes);
+    void *user;
+};
+
 /* Per-guest limits; zero fields take the defaults of limits.h. */
 struct vgd_gpu_limits {
     uint32_t resources_max;
@@ -71,12 +86,14 @@ struct vgd_gpu_limits {
     uint64_t backing_entries_max; /* over all resources */
     uint64_t resource_bytes_max;  /* host bytes of all resources, by their declared size */
     uint32_t submit_bytes_max;    /* one SUBMIT_3D */
+    uint32_t maps_max;            /* blobs in the host-visible region at a time */
 };
 
 struct vgd_gpu_config {
     struct vgd_render *render;   /* borrowed */
     struct vgd_display *display; /* borrowed */
     struct vgd_gpu_memory memory;
+    struct vgd_gpu_window window;
     struct vgd_journal *journal;       /* borrowed; NULL: nothing is recorded (tests) */
     struct vgd_gpu_counters *counters; /* borrowed; may live in shared memory */
     uint32_t n_scanouts;               /* 1..VGD_MAX_SCANOUTS: ids that SET_SCANOUT accepts */
@@ -107,15 +124,18 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 /**
  * Answer a command that a dead worker had taken: its effect is unknown, so the response is
  * ERR_UNSPEC with the header's fence, context and ring echoed. Commands with which the guest lets
- * go of something (UNREF, DETACH_BACKING, CTX_DETACH, CTX_DESTROY) are done if they were not, and
- * get OK: the guest will use the id again whatever we answer. Call after vgd_gpu_restore and
- * vgd_gpu_set_features, oldest first. Uses complete().
+ * go of something (UNREF, DETACH_BACKING, CTX_DETACH, CTX_DESTROY, UNMAP_BLOB) are done if they
+ * were not, and get OK: the guest will use the id again whatever we answer. Call after
+ * vgd_gpu_restore and vgd_gpu_set_features, oldest first. Uses complete().
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 
 /** Forwarded from the renderer. */
 void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq);
 void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id);
+
+/** The answer of a window request. A token that is not waited for (any more) is ignored. */
+void vgd_gpu_window_done(struct vgd_gpu *gpu, uint64_t token, enum vgd_status status);
 
 /** Guest memory was remapped: every backing is translated again; one that no longer resolves is
  *  detached. Call before any other command. */
@@ -134,7 +154,9 @@ void vgd_gpu_reset(struct vgd_gpu *gpu);
 
 /**
  * Rebuild from the journal that a dead worker left: 2D resources refilled from guest memory,
- * scanouts shown and flushed whole, cursor; 3D resources empty with their backing; contexts lost.
+ * scanouts shown and flushed whole, cursor; 3D resources empty with their backing; blobs of guest
+ * memory whole, blobs of host memory lost, those that were in the window still there (their memory
+ * lives on in the VMM's mapping); contexts lost.
  * Decoded and limited like guest commands. VGD_OK, or why the journal was refused: then the device
  * is empty. Call once, on a fresh device, after guest memory is there.
  */

@@ -9,6 +9,7 @@
 #define VGD_ATTACHMENTS_MAX (1u << 18)       /* resources in contexts, all contexts together */
 #define VGD_BACKING_ENTRIES_MAX (1u << 20)   /* all resources together */
 #define VGD_RESOURCE_BYTES_MAX (16ull << 30) /* all resources together, declared sizes */
+#define VGD_MAPS_MAX 4096u                   /* blobs in the host-visible region at a time */
 #define VGD_SUBMIT_BYTES_MAX (16u << 20)     /* one SUBMIT_3D */
 #define VGD_TEXTURE_SIDE_PX_MAX 16384u
 #define VGD_TEXTURE_DEPTH_MAX 4096u

@@ -11,7 +11,7 @@ static void show(struct vgd_gpu *gpu, uint32_t scanout_idx)
     struct vgd_display *display = gpu->config.display;
     const struct vgd_scanout *scanout = &gpu->scanouts[scanout_idx];
     struct vgd_rect whole = {.w_px = scanout->src.w_px, .h_px = scanout->src.h_px};
-    display->ops->scanout_set(display, scanout_idx, scanout->res->id, scanout->src);
+    display->ops->scanout_set(display, scanout_idx, scanout->res->id, NULL, scanout->src);
     display->ops->flush(display, scanout_idx, whole);
 }
 
@@ -86,7 +86,7 @@ enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call)
     scanout->fresh = true;
     if (!gpu->replaying) {
         struct vgd_display *display = gpu->config.display;
-        display->ops->scanout_set(display, cmd.scanout_id, res->id, cmd.rect);
+        display->ops->scanout_set(display, cmd.scanout_id, res->id, NULL, cmd.rect);
     }
     return VGD_OK;
 }
@@ -168,7 +168,7 @@ static enum vgd_status shape_read(struct vgd_gpu *gpu, const struct vgd_resource
         .h_px = res->h_px < VGD_CURSOR_SIDE_PX ? res->h_px : VGD_CURSOR_SIDE_PX,
     };
     memset(pixels, 0, VGD_CURSOR_BYTES);
-    return gpu->ops->read_pixels(gpu->render, res->id, rect, pixels,
+    return gpu->ops->read_pixels(gpu->render, res->id, NULL, rect, pixels,
                                  VGD_CURSOR_SIDE_PX * VGD_BYTES_PER_PIXEL);
 }
 

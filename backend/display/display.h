@@ -18,6 +18,7 @@
 #define VGD_CURSOR_BYTES (VGD_CURSOR_SIDE_PX * VGD_CURSOR_SIDE_PX * 4u)
 
 struct vgd_display;
+struct vgd_image;
 
 /* Answers of the asynchronous questions. Each is called exactly once, maybe before the question
  * returns. */
@@ -26,10 +27,11 @@ typedef void (*vgd_display_info_fn)(void *user, const struct vgd_resp_display_in
 typedef void (*vgd_display_edid_fn)(void *user, const uint8_t *edid, uint32_t size_bytes);
 
 struct vgd_display_ops {
-    /** Show @src (inside the resource, not empty) of resource @res_id on @scanout_idx. The
-     *  resource lives until the scanout is set again or disabled. */
+    /** Show @src (inside the resource, not empty) of resource @res_id on @scanout_idx. @image: the
+     *  resource is a blob and this is how it is a picture (@src is inside that); else NULL.
+     *  Borrowed during the call. The resource lives until the scanout is set again or disabled. */
     void (*scanout_set)(struct vgd_display *d, uint32_t scanout_idx, uint32_t res_id,
-                        struct vgd_rect src);
+                        const struct vgd_image *image, struct vgd_rect src);
     void (*scanout_disable)(struct vgd_display *d, uint32_t scanout_idx);
     /** @damage is in scanout coordinates, inside it, not empty. Returns at once. */
     void (*flush)(struct vgd_display *d, uint32_t scanout_idx, struct vgd_rect damage);

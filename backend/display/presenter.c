@@ -47,10 +47,12 @@ struct cursor {
 
 struct scanout {
     bool on;
-    uint32_t res_id;     /* while on */
-    struct vgd_rect src; /* while on; of the resource */
-    bool announced;      /* the supervisor knows this state */
-    bool shown;          /* the supervisor was told of a picture that was not turned off since */
+    uint32_t res_id;        /* while on */
+    bool is_blob;           /* while on */
+    struct vgd_image image; /* while on and a blob: how it is a picture */
+    struct vgd_rect src;    /* while on; of the resource */
+    bool announced;         /* the supervisor knows this state */
+    bool shown;             /* the supervisor was told of a picture that was not turned off since */
 
     struct vgd_dmabuf dmabuf; /* fd -1: goes as pixels */
     bool dmabuf_busy;         /* a DMABUF_UPDATE is unanswered */
@@ -153,6 +155,21 @@ static bool tell(struct vgd_presenter *p, enum vgd_link_type type, const void *p
 
 /* --- Scanouts. --- */
 
+/* As the renderer wants it. */
+static const struct vgd_image *image_of(const struct scanout *s)
+{
+    return s->is_blob ? &s->image : NULL;
+}
+
+static bool same_image(const struct scanout *s, const struct vgd_image *image)
+{
+    return s->is_blob == (image != NULL) &&
+           (image == NULL ||
+            (s->image.w_px == image->w_px && s->image.h_px == image->h_px &&
+             s->image.format == image->format && s->image.stride_bytes == image->stride_bytes &&
+             s->image.offset_bytes == image->offset_bytes));
+}
+
 /* Make it go as a dma-buf if the channel, the renderer and the rectangle allow, else as pixels. */
 static void choose_path(struct vgd_presenter *p, struct scanout *s)
 {
@@ -166,7 +183,8 @@ static void choose_path(struct vgd_presenter *p, struct scanout *s)
     }
     const struct vgd_render_ops *ops = p->config.render->ops;
     struct vgd_dmabuf got = {.fd = -1};
-    if (ops->export_scanout(p->config.render, s->res_id, &got) != VGD_OK || got.fd < 0) {
+    if (ops->export_scanout(p->config.render, s->res_id, image_of(s), &got) != VGD_OK ||
+        got.fd < 0) {
         return;
     }
     if (got.offset_bytes != 0 || !vgd_scanout_rect_ok(s->src, got.w_px, got.h_px) ||
@@ -236,8 +254,8 @@ static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
                             .w_px = part.w_px,
                             .h_px = part.h_px};
     uint8_t *out = p->config.frames + (size_t)slot * VGD_FRAME_SLOT_BYTES;
-    enum vgd_status st =
-        p->config.render->ops->read_pixels(p->config.render, s->res_id, from, out, stride_bytes);
+    enum vgd_status st = p->config.render->ops->read_pixels(p->config.render, s->res_id,
+                                                            image_of(s), from, out, stride_bytes);
     if (st == VGD_OK) {
         struct vgd_link_update msg = {.scanout_idx = idx, .rect = part, .slot_idx = slot};
         if (!tell(p, VGD_LINK_UPDATE, &msg, sizeof(msg), -1)) {
@@ -397,7 +415,8 @@ static void scanout_disable(struct vgd_display *d, uint32_t idx)
     }
 }
 
-static void scanout_set(struct vgd_display *d, uint32_t idx, uint32_t res_id, struct vgd_rect src)
+static void scanout_set(struct vgd_display *d, uint32_t idx, uint32_t res_id,
+                        const struct vgd_image *image, struct vgd_rect src)
 {
     struct vgd_presenter *p = presenter_of(d);
     assert(idx < p->config.n_scanouts);
@@ -409,13 +428,15 @@ static void scanout_set(struct vgd_display *d, uint32_t idx, uint32_t res_id, st
         return;
     }
     /* A resource lives as long as it is on a scanout, so an equal id is the same resource. */
-    if (s->on && s->res_id == res_id && same_rect(s->src, src)) {
+    if (s->on && s->res_id == res_id && same_image(s, image) && same_rect(s->src, src)) {
         return;
     }
     bool same_size = s->on && s->src.w_px == src.w_px && s->src.h_px == src.h_px;
     bool was_pixels = s->announced && s->dmabuf.fd < 0;
     s->on = true;
     s->res_id = res_id;
+    s->is_blob = image != NULL;
+    s->image = image != NULL ? *image : (struct vgd_image){0};
     s->src = src;
     s->damage = whole(s);
     s->rest = (struct vgd_rect){0};
@@ -728,7 +749,8 @@ static enum vgd_status take_snapshot(struct vgd_presenter *p, uint32_t idx, int 
         return VGD_NO_MEMORY;
     }
     struct vgd_render *render = p->config.render;
-    enum vgd_status st = render->ops->read_pixels(render, s->res_id, s->src, pixels, stride_bytes);
+    enum vgd_status st =
+        render->ops->read_pixels(render, s->res_id, image_of(s), s->src, pixels, stride_bytes);
     (void)munmap(pixels, n_bytes);
     if (st == VGD_OK) {
         reply->w_px = s->src.w_px;

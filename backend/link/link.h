@@ -21,7 +21,7 @@
 #include "vhost_user.h"
 #include "virtio_gpu.h"
 
-#define VGD_LINK_VERSION 1u
+#define VGD_LINK_VERSION 2u
 #define VGD_LINK_FDS_MAX 8u
 #define VGD_LINK_BYTES_MAX 20480u /* a cursor picture is the largest */
 #define VGD_QUEUES_COUNT 2u       /* control and cursor */
@@ -46,6 +46,8 @@ enum vgd_link_type {
     VGD_LINK_INFO_REPLY,    /* struct vgd_link_info_reply */
     VGD_LINK_EDID_REPLY,    /* struct vgd_link_edid_reply */
     VGD_LINK_SNAPSHOT,      /* struct vgd_link_question: read this scanout back for vgdctl */
+    VGD_LINK_SERVER,        /* struct vgd_link_server; 1 fd if its status is VGD_OK */
+    VGD_LINK_WINDOW_DONE,   /* struct vgd_link_window_done: of a WINDOW_MAP or WINDOW_UNMAP */
 
     /* Worker to supervisor. */
     VGD_LINK_READY = 64,     /* struct vgd_link_ready */
@@ -60,6 +62,9 @@ enum vgd_link_type {
     VGD_LINK_GET_EDID,       /* struct vgd_link_question */
     VGD_LINK_STARTED, /* struct vgd_link_u64: queue index; its recorded chains are answered */
     VGD_LINK_SNAPSHOT_REPLY, /* struct vgd_link_snapshot_reply; 1 fd if its status is VGD_OK */
+    VGD_LINK_WANT_SERVER,    /* struct vgd_link_want_server, before READY: answered by SERVER */
+    VGD_LINK_WINDOW_MAP,     /* struct vgd_link_window; 1 fd; answered by WINDOW_DONE */
+    VGD_LINK_WINDOW_UNMAP,   /* struct vgd_link_window; answered by WINDOW_DONE */
 };
 
 struct vgd_link_hdr {
@@ -82,13 +87,41 @@ struct vgd_link_hello {
     uint32_t version;   /* VGD_LINK_VERSION */
     uint32_t log_level; /* enum vgd_log_level */
     uint32_t n_scanouts;
-    uint8_t want_3d;          /* try virglrenderer */
-    uint8_t require_hardware; /* software GL is an error */
+    uint8_t want_virgl;       /* OpenGL */
+    uint8_t want_venus;       /* Vulkan */
+    uint8_t require_hardware; /* software GL or Vulkan is an error */
     uint8_t recovering;       /* the vault was left by a dead worker */
-    uint8_t pad;
     uint64_t vault_bytes, frames_bytes;
+    uint64_t window_bytes;            /* of the host-visible region; 0: there is none */
     char render_node[VGD_PATH_BYTES]; /* "" = choose */
     struct vgd_link_gl_choice choice; /* of an earlier worker: go that way at once */
+};
+
+/* Which Vulkan the render server is to see: its environment is made of this. */
+struct vgd_link_want_server {
+    uint8_t host_memory; /* the driver cannot export host-visible memory: load our layer for it */
+    uint8_t one_device;  /* show @device_uuid only: load our layer for it */
+    uint8_t pad[6];
+    uint8_t device_uuid[16]; /* VkPhysicalDeviceIDProperties.deviceUUID */
+};
+
+struct vgd_link_server {
+    uint32_t status; /* enum vgd_status; else @why says what is missing */
+    uint32_t pad;
+    char why[VGD_PATH_BYTES];
+};
+
+/* A range of the host-visible region. */
+struct vgd_link_window {
+    uint64_t token; /* echoed; grows with each request */
+    uint64_t offset_bytes, len_bytes;
+    uint64_t file_offset_bytes; /* WINDOW_MAP only */
+};
+
+struct vgd_link_window_done {
+    uint64_t token;
+    uint32_t status; /* enum vgd_status */
+    uint32_t pad;
 };
 
 struct vgd_link_mem_table {
@@ -154,7 +187,9 @@ struct vgd_link_ready {
     uint8_t pad[2];
     char renderer[VGD_NAME_BYTES]; /* "virgl", "pixman" */
     char gpu_name[VGD_NAME_BYTES];
-    char note[VGD_PATH_BYTES]; /* how the GPU was chosen, or why there is no 3D */
+    char vulkan_name[VGD_NAME_BYTES]; /* "" without Vulkan */
+    char vulkan_note[VGD_PATH_BYTES]; /* how its device was chosen, or why there is none */
+    char note[VGD_PATH_BYTES];        /* how the GPU was chosen, or why there is no 3D */
     struct vgd_link_gl_choice choice;
 };
 

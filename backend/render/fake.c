@@ -392,9 +392,11 @@ static void channels(uint32_t format, int out[4])
     memcpy(out, table[0].at, sizeof(table[0].at));
 }
 
-static enum vgd_status fake_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
+static enum vgd_status fake_read_pixels(struct vgd_render *r, uint32_t res_id,
+                                        const struct vgd_image *image, struct vgd_rect rect,
                                         void *out, size_t stride_bytes)
 {
+    (void)image;
     struct fake *f = fake_of(r);
     const struct fake_resource *res = resource(f, res_id);
     assert(rect.x_px + rect.w_px <= res->w_px && rect.y_px + rect.h_px <= res->h_px);
@@ -451,8 +453,10 @@ static struct vgd_rect fake_take_changed(struct vgd_render *r, uint32_t res_id,
     return both;
 }
 
-static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id, struct vgd_dmabuf *out)
+static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id,
+                                   const struct vgd_image *image, struct vgd_dmabuf *out)
 {
+    (void)image;
     struct fake *f = fake_of(r);
     (void)out;
     (void)resource(f, res_id);
@@ -495,6 +499,22 @@ static void fake_destroy(struct vgd_render *r)
     free(fake_of(r));
 }
 
+static enum vgd_status fake_create_blob(struct vgd_render *r, const struct vgd_render_blob *blob)
+{
+    (void)r;
+    (void)blob;
+    return VGD_UNSUPPORTED;
+}
+
+static enum vgd_status fake_blob_export(struct vgd_render *r, uint32_t res_id,
+                                        struct vgd_blob_file *out)
+{
+    (void)r;
+    (void)res_id;
+    (void)out;
+    return VGD_UNSUPPORTED;
+}
+
 static const struct vgd_render_ops fake_ops = {
     .info = fake_info,
     .capset_fill = fake_capset_fill,
@@ -504,6 +524,8 @@ static const struct vgd_render_ops fake_ops = {
     .context_detach = fake_context_detach,
     .resource_create_2d = fake_create_2d,
     .resource_create_3d = fake_create_3d,
+    .resource_create_blob = fake_create_blob,
+    .blob_export = fake_blob_export,
     .resource_unref = fake_unref,
     .resource_attach = fake_attach,
     .resource_detach = fake_detach,

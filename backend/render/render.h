@@ -18,6 +18,8 @@
 #include "virtio_gpu.h"
 
 #define VGD_RENDER_CAPSETS_MAX 8u
+/* Blobs and their places in the host-visible region are whole pages (config.blob_alignment). */
+#define VGD_BLOB_ALIGNMENT_BYTES 4096u
 
 /* One capability set that the renderer really initialised. */
 struct vgd_capset {
@@ -29,12 +31,14 @@ struct vgd_capset {
 /* What the host side looks like; fixed for the renderer's life. Strings are owned by the renderer.
  */
 struct vgd_render_info {
-    const char *name;     /* "virgl", "pixman", "fake" */
-    const char *gpu_name; /* GL_RENDERER or "software 2D"; "" if unknown */
-    bool has_3d;          /* contexts, 3D resources and SUBMIT_3D work */
-    bool is_software;     /* no hardware behind it */
-    bool exports_dmabuf;  /* export_scanout may succeed */
-    uint32_t n_capsets;   /* index in the table = capset index that the guest sees */
+    const char *name;        /* "virgl", "pixman", "fake" */
+    const char *gpu_name;    /* GL_RENDERER or "software 2D"; "" if unknown */
+    bool has_3d;             /* contexts, 3D resources and SUBMIT_3D work */
+    bool is_software;        /* no hardware behind it */
+    bool exports_dmabuf;     /* export_scanout may succeed */
+    uint32_t blob_mems;      /* bit n: resource_create_blob takes VGD_BLOB_MEM_ value n */
+    const char *vulkan_name; /* the Vulkan device behind the VENUS capset; "" without one */
+    uint32_t n_capsets;      /* index in the table = capset index that the guest sees */
     struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
 };
 
@@ -45,6 +49,36 @@ struct vgd_dmabuf {
     uint32_t fourcc;   /* DRM_FORMAT_* */
     uint64_t modifier; /* DRM_FORMAT_MOD_INVALID when unknown */
     bool y0_top;       /* the resource's Y_0_TOP flag, as the display channel passes it on */
+};
+
+/* How the bytes of a blob are a picture (SET_SCANOUT_BLOB): one plane, 4 bytes a pixel. The device
+ * has checked that every row lies inside the blob. */
+struct vgd_image {
+    uint32_t w_px, h_px;
+    uint32_t format; /* VGD_FORMAT_* */
+    uint32_t stride_bytes;
+    uint64_t offset_bytes;
+};
+
+/* A range of bytes as a resource (RESOURCE_CREATE_BLOB, virtio-v1.3 5.7.6.8). */
+struct vgd_render_blob {
+    uint32_t res_id;
+    uint32_t ctx_id; /* whose object @blob_id names; 0 with VGD_BLOB_MEM_GUEST */
+    uint32_t mem;    /* VGD_BLOB_MEM_*, one of info's blob_mems */
+    uint32_t flags;  /* VGD_BLOB_FLAG_* */
+    uint64_t blob_id;
+    uint64_t size_bytes;     /* a multiple of VGD_BLOB_ALIGNMENT_BYTES */
+    const struct iovec *iov; /* guest pages, @size_bytes or more; borrowed as by resource_attach.
+                                None with HOST3D */
+    uint32_t n_iov;
+};
+
+/* A blob's memory as a file that another process can map: seekable, at least as long as the blob.
+ */
+struct vgd_blob_file {
+    int fd; /* owned by whoever holds the struct */
+    uint64_t offset_bytes;
+    uint32_t map_info; /* VGD_MAP_CACHE_*, as the guest is told */
 };
 
 /* The renderer tells its owner. Set at creation, before any operation. */
@@ -83,6 +117,14 @@ struct vgd_render_ops {
                                           uint32_t w_px, uint32_t h_px);
     enum vgd_status (*resource_create_3d)(struct vgd_render *r,
                                           const struct vgd_cmd_resource_create_3d *cmd);
+    /** VGD_RANGE: the context has no such object, or not of this size. VGD_UNSUPPORTED,
+     *  VGD_NO_MEMORY, VGD_LOST (its process died), VGD_HOST_FAILED. */
+    enum vgd_status (*resource_create_blob)(struct vgd_render *r,
+                                            const struct vgd_render_blob *blob);
+    /** For the host-visible region. *out->fd becomes the caller's. VGD_UNSUPPORTED: memory that no
+     *  other process can map. */
+    enum vgd_status (*blob_export)(struct vgd_render *r, uint32_t res_id,
+                                   struct vgd_blob_file *out);
     void (*resource_unref)(struct vgd_render *r, uint32_t res_id);
 
     /** @iov is borrowed until detach, replacement by another attach, or unref. */
@@ -114,10 +156,12 @@ struct vgd_render_ops {
     enum vgd_status (*fence)(struct vgd_render *r, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq,
                              bool *out_done);
 
-    /** Read @rect (inside the resource) as 4 bytes a pixel, memory order B G R A/X, top row first,
-     *  to @out with @stride_bytes a row. */
-    enum vgd_status (*read_pixels)(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
-                                   void *out, size_t stride_bytes);
+    /** Read @rect (inside the resource, or inside @image) as 4 bytes a pixel, memory order
+     *  B G R A/X, top row first, to @out with @stride_bytes a row. @image: how a blob is a picture;
+     *  NULL with other resources. VGD_UNSUPPORTED: a blob that the CPU cannot read. */
+    enum vgd_status (*read_pixels)(struct vgd_render *r, uint32_t res_id,
+                                   const struct vgd_image *image, struct vgd_rect rect, void *out,
+                                   size_t stride_bytes);
 
     /** The part of @rect (inside the resource) that may look other than when this was last asked of
      *  it; empty if none. May be NULL: all of it may. */
@@ -126,7 +170,7 @@ struct vgd_render_ops {
     /** VGD_UNSUPPORTED where the host cannot: the caller reads back instead. *out->fd becomes the
      *  caller's. */
     enum vgd_status (*export_scanout)(struct vgd_render *r, uint32_t res_id,
-                                      struct vgd_dmabuf *out);
+                                      const struct vgd_image *image, struct vgd_dmabuf *out);
 
     /** Called once before the loop sleeps after a batch of commands: flush what is queued, retire
      *  fences that are done. May be NULL. */

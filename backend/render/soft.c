@@ -171,14 +171,33 @@ static enum vgd_status soft_fence(struct vgd_render *r, uint32_t ctx_id, uint8_t
     return VGD_OK;
 }
 
-static enum vgd_status soft_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
+static enum vgd_status soft_read_pixels(struct vgd_render *r, uint32_t res_id,
+                                        const struct vgd_image *image, struct vgd_rect rect,
                                         void *out, size_t stride_bytes)
 {
+    (void)image;
     const struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
     if (res == NULL) {
         return VGD_NO_RESOURCE;
     }
     return vgd_pixels_read(&res->pixels, rect, out, stride_bytes);
+}
+
+static enum vgd_status soft_resource_create_blob(struct vgd_render *r,
+                                                 const struct vgd_render_blob *blob)
+{
+    (void)r;
+    (void)blob;
+    return VGD_UNSUPPORTED;
+}
+
+static enum vgd_status soft_blob_export(struct vgd_render *r, uint32_t res_id,
+                                        struct vgd_blob_file *out)
+{
+    (void)r;
+    (void)res_id;
+    (void)out;
+    return VGD_UNSUPPORTED;
 }
 
 static struct vgd_rect soft_take_changed(struct vgd_render *r, uint32_t res_id,
@@ -189,8 +208,9 @@ static struct vgd_rect soft_take_changed(struct vgd_render *r, uint32_t res_id,
 }
 
 static enum vgd_status soft_export_scanout(struct vgd_render *r, uint32_t res_id,
-                                           struct vgd_dmabuf *out)
+                                           const struct vgd_image *image, struct vgd_dmabuf *out)
 {
+    (void)image;
     (void)r;
     (void)res_id;
     (void)out;
@@ -227,6 +247,8 @@ static const struct vgd_render_ops soft_ops = {
     .context_detach = soft_context_detach,
     .resource_create_2d = soft_resource_create_2d,
     .resource_create_3d = soft_resource_create_3d,
+    .resource_create_blob = soft_resource_create_blob,
+    .blob_export = soft_blob_export,
     .resource_unref = soft_resource_unref,
     .resource_attach = soft_resource_attach,
     .resource_detach = soft_resource_detach,

@@ -12,6 +12,7 @@
 #include "egl_choose.h"
 #include "loop.h"
 #include "render.h"
+#include "vulkan_choose.h"
 
 struct vgd_virgl_options {
     const char *render_node;            /* NULL or "": choose; else only this node is ever opened */
@@ -19,13 +20,22 @@ struct vgd_virgl_options {
     const struct vgd_gl_choice *choice; /* NULL: choose by the two above; else go that way at once,
                                            as an earlier worker did (copied) */
     bool require_hardware;              /* software GL is an error */
-    struct vgd_loop *loop;              /* borrowed; outlives the renderer */
+    bool want_virgl;                    /* OpenGL contexts */
+    const struct vgd_vk_choice *vulkan; /* the device that the render server shows; NULL: no Vulkan
+                                           contexts (copied) */
+    int *server_fd; /* with @vulkan: a connected SOCK_SEQPACKET to virgl_render_server; taken */
+    struct vgd_loop *loop;                 /* borrowed; outlives the renderer */
     struct vgd_render_callbacks callbacks; /* copied */
 };
 
 /**
  * @out  the renderer, the caller's; untouched on failure
  * @why  one line for the operator on failure: what is missing and how to get it
+ *
+ * Whether Vulkan contexts really work is tried once (a render server of another version, a driver
+ * that dies): if they do not, but OpenGL does and @want_virgl, the renderer is made without them
+ * and
+ * @why says the reason; info's vulkan_name is then "".
  *
  * VGD_HOST_FAILED, VGD_NO_MEMORY. Logs the GPU, and loudly when it is software.
  * Thread: loop, before any other thread exists: unless there is only one way, candidates are tried

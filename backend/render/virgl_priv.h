@@ -113,7 +113,11 @@ void vgd_virgl_resource_detach(struct vgd_render *r, uint32_t res_id);
 VGD_MUST_CHECK enum vgd_status vgd_virgl_export_texture(uint32_t res_id, uint32_t w, uint32_t h,
                                                         struct vgd_dmabuf *out);
 enum vgd_status vgd_virgl_export_scanout(struct vgd_render *r, uint32_t res_id,
-                                         struct vgd_dmabuf *out);
+                                         const struct vgd_image *image, struct vgd_dmabuf *out);
+enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
+                                               const struct vgd_render_blob *blob);
+enum vgd_status vgd_virgl_blob_export(struct vgd_render *r, uint32_t res_id,
+                                      struct vgd_blob_file *out);
 
 /* virgl_transfer.c */
 /** Shadow -> texture, what is dirty of it. */
@@ -125,7 +129,8 @@ enum vgd_status vgd_virgl_transfer_to_host_3d(struct vgd_render *r, uint32_t ctx
 enum vgd_status vgd_virgl_transfer_from_host_3d(struct vgd_render *r, uint32_t ctx_id,
                                                 const struct vgd_cmd_transfer_host_3d *cmd);
 struct vgd_rect vgd_virgl_take_changed(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect);
-enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
+enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id,
+                                      const struct vgd_image *image, struct vgd_rect rect,
                                       void *out, size_t stride_bytes);
 
 /* virgl_context.c */

@@ -353,9 +353,27 @@ enum vgd_status vgd_virgl_export_texture(uint32_t res_id, uint32_t w, uint32_t h
     return VGD_OK;
 }
 
-enum vgd_status vgd_virgl_export_scanout(struct vgd_render *r, uint32_t res_id,
-                                         struct vgd_dmabuf *out)
+enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
+                                               const struct vgd_render_blob *blob)
 {
+    (void)r;
+    (void)blob;
+    return VGD_UNSUPPORTED;
+}
+
+enum vgd_status vgd_virgl_blob_export(struct vgd_render *r, uint32_t res_id,
+                                      struct vgd_blob_file *out)
+{
+    (void)r;
+    (void)res_id;
+    (void)out;
+    return VGD_UNSUPPORTED;
+}
+
+enum vgd_status vgd_virgl_export_scanout(struct vgd_render *r, uint32_t res_id,
+                                         const struct vgd_image *image, struct vgd_dmabuf *out)
+{
+    (void)image;
     const struct virgl *v = virgl_of(r);
     struct resource *res = vgd_virgl_resource_find(v, res_id);
     if (res == NULL) {

@@ -258,9 +258,11 @@ enum vgd_status vgd_virgl_transfer_from_host_3d(struct vgd_render *r, uint32_t c
     return rc == 0 ? VGD_OK : VGD_RANGE;
 }
 
-enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
+enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id,
+                                      const struct vgd_image *image, struct vgd_rect rect,
                                       void *out, size_t stride_bytes)
 {
+    (void)image;
     const struct resource *res = vgd_virgl_resource_find(virgl_of(r), res_id);
     if (res == NULL) {
         return VGD_NO_RESOURCE;

@@ -113,7 +113,7 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     p->ready.gpu_name[sizeof(p->ready.gpu_name) - 1] = '\0';
     p->ready.note[sizeof(p->ready.note) - 1] = '\0';
     p->ready.choice.render_node[sizeof(p->ready.choice.render_node) - 1] = '\0';
-    bool want_3d = p->config.want_3d && !p->gave_up_3d;
+    bool want_3d = p->config.want_virgl && !p->gave_up_3d;
     /* What was asked for by name is there at the start or we do not start; later, a console without
      * 3D is better than a VM whose GPU is gone. */
     bool named = p->config.require_hardware || p->render_node[0] != '\0';
@@ -216,7 +216,7 @@ static void say_hello(struct vgd_worker_process *p)
         .version = VGD_LINK_VERSION,
         .log_level = vgd_log_level(),
         .n_scanouts = p->config.n_scanouts,
-        .want_3d = p->config.want_3d && !p->gave_up_3d,
+        .want_virgl = p->config.want_virgl && !p->gave_up_3d,
         .require_hardware = p->config.require_hardware,
         .recovering = p->vault_used,
         .vault_bytes = sizeof(struct vgd_vault),
@@ -294,7 +294,7 @@ static void plan_restart(struct vgd_worker_process *p)
     if (step >= RESTART_DELAYS_COUNT) {
         step = RESTART_DELAYS_COUNT - 1;
     }
-    if (p->config.want_3d && !p->gave_up_3d && p->counted_deaths >= VGD_3D_DEATHS_MAX) {
+    if (p->config.want_virgl && !p->gave_up_3d && p->counted_deaths >= VGD_3D_DEATHS_MAX) {
         p->gave_up_3d = true;
         vgd_log(VGD_LOG_ERROR, "worker", "%u deaths in a row: going on without 3D",
                 p->counted_deaths);

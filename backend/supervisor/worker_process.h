@@ -30,7 +30,10 @@ struct vgd_worker_process_config {
     struct vgd_loop *loop;   /* borrowed */
     const char *program;     /* path of vgd-worker; copied */
     const char *render_node; /* "" = choose; copied */
-    bool want_3d;            /* --virgl */
+    bool want_virgl, want_venus;
+    const char *render_server; /* path of virgl_render_server, with want_venus; copied */
+    const char *layer_dir;     /* folder of our Vulkan layer and its manifest; copied */
+    uint64_t window_bytes;     /* of the host-visible region */
     bool require_hardware;
     uint32_t n_scanouts;
     uint32_t restart_window_ms; /* VGD_RESTART_WINDOW_MS unless a test is in a hurry */

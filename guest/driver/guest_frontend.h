@@ -33,6 +33,7 @@ enum vgd_guest_profile {
     VGD_GUEST_QEMU_11_1 = 0, /* config reads of 20 bytes, acks SHMEM, asks for replies to CALL.. */
     VGD_GUEST_QEMU_10_0,     /* config reads of 16 bytes, no reply to KICK, CALL and ERR */
     VGD_GUEST_QEMU_GENERIC,  /* 11.1's generic device: acks what is offered, no display, no reset */
+    VGD_GUEST_QEMU_11_2,     /* as 11.1, and the GPU device has BLOB, CONTEXT_INIT and hostmem */
 };
 
 struct vgd_guest_frontend_config {

@@ -174,6 +174,40 @@ struct vgd_guest_request vgd_guest_submit_request(uint32_t ctx_id, const uint32_
                                                   uint32_t n_dwords, uint64_t fence_id,
                                                   uint8_t body[VGD_CMD_SUBMIT_3D_SIZE]);
 
+/*
+ * Blobs and the host-visible region.
+ */
+
+/** RESOURCE_CREATE_BLOB in context @ctx_id. @cmd is sent as it is, with @entries behind it. */
+uint32_t vgd_guest_create_blob(struct vgd_guest_gpu *gpu, uint32_t ctx_id,
+                               const struct vgd_cmd_resource_create_blob *cmd,
+                               const struct vgd_mem_entry *entries, uint32_t n_entries);
+/** *out_map_info (may be NULL): VGD_MAP_CACHE_*. After VGD_RESP_OK_MAP_INFO the blob's bytes are at
+ *  vgd_guest_window(gpu) + @offset_bytes. */
+uint32_t vgd_guest_map_blob(struct vgd_guest_gpu *gpu, uint32_t res_id, uint64_t offset_bytes,
+                            uint32_t *out_map_info);
+uint32_t vgd_guest_unmap_blob(struct vgd_guest_gpu *gpu, uint32_t res_id);
+uint32_t vgd_guest_assign_uuid(struct vgd_guest_gpu *gpu, uint32_t res_id, uint8_t out_uuid[16]);
+uint32_t vgd_guest_set_scanout_blob(struct vgd_guest_gpu *gpu,
+                                    const struct vgd_cmd_set_scanout_blob *cmd);
+/** A fence on ring @ring_idx of @ctx_id (an empty SUBMIT_3D when @n_dwords is 0). */
+uint32_t vgd_guest_submit_ring(struct vgd_guest_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx,
+                               const uint32_t *dwords, uint32_t n_dwords, uint64_t fence_id);
+
+/** Bytes of the host-visible region as the backend said at realize; 0: there is none. */
+uint64_t vgd_guest_window_bytes(const struct vgd_guest_gpu *gpu);
+/** The region in our address space, reserved whole; only what is mapped may be touched. */
+uint8_t *vgd_guest_window(struct vgd_guest_gpu *gpu);
+/** The file behind the mapping that begins at @offset_bytes. *out_fd is borrowed until it is
+ *  unmapped. False: nothing is mapped there. */
+bool vgd_guest_window_file(struct vgd_guest_gpu *gpu, uint64_t offset_bytes, int *out_fd,
+                           uint64_t *out_file_offset, uint64_t *out_len_bytes);
+/** Mappings now: a test ends with the number it began with. */
+uint32_t vgd_guest_window_maps_count(const struct vgd_guest_gpu *gpu);
+/** A free range of the region, as a guest's kernel hands them out (first fit). UINT64_MAX: none. */
+uint64_t vgd_guest_window_alloc(struct vgd_guest_gpu *gpu, uint64_t size_bytes);
+void vgd_guest_window_free(struct vgd_guest_gpu *gpu, uint64_t offset_bytes, uint64_t size_bytes);
+
 /* Pages in guest RAM that back a resource. */
 struct vgd_guest_backing {
     uint8_t *bytes; /* when made of one piece; else NULL: use vgd_guest_backing_write */

@@ -59,8 +59,9 @@ static void record(struct vgd_display *d, struct event event)
 }
 
 static void rec_set(struct vgd_display *d, uint32_t scanout_idx, uint32_t res_id,
-                    struct vgd_rect src)
+                    const struct vgd_image *image, struct vgd_rect src)
 {
+    (void)image;
     assert(src.w_px > 0 && src.h_px > 0);
     record(d, (struct event){
                   .kind = EVENT_SET, .scanout_idx = scanout_idx, .res_id = res_id, .rect = src});
@@ -617,7 +618,7 @@ uint32_t pixel_at(struct bench *b, uint32_t id, uint32_t x_px, uint32_t y_px)
 {
     uint8_t bytes[4];
     struct vgd_rect rect = {.x_px = x_px, .y_px = y_px, .w_px = 1, .h_px = 1};
-    enum vgd_status st = b->render->ops->read_pixels(b->render, id, rect, bytes, 4);
+    enum vgd_status st = b->render->ops->read_pixels(b->render, id, NULL, rect, bytes, 4);
     assert(st == VGD_OK);
     struct vgd_reader r = vgd_reader_of(bytes, 4);
     return vgd_read_le32(&r);

@@ -95,8 +95,10 @@ static uint32_t length(uint32_t usual)
 
 /* --- display --- */
 
-static void rec_set(struct vgd_display *d, uint32_t idx, uint32_t res_id, struct vgd_rect src)
+static void rec_set(struct vgd_display *d, uint32_t idx, uint32_t res_id,
+                    const struct vgd_image *image, struct vgd_rect src)
 {
+    (void)image;
     (void)d;
     assert(idx < s.config.n_scanouts && src.w_px > 0 && src.h_px > 0);
     assert(vgd_fake_has_resource(s.render, res_id));

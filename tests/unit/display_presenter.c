@@ -53,9 +53,11 @@ static void fake_info(const struct vgd_render *r, struct vgd_render_info *out)
         .name = "fake", .gpu_name = "", .exports_dmabuf = ((const struct fake_render *)r)->exports};
 }
 
-static enum vgd_status fake_read(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect,
-                                 void *out, size_t stride_bytes)
+static enum vgd_status fake_read(struct vgd_render *r, uint32_t res_id,
+                                 const struct vgd_image *image, struct vgd_rect rect, void *out,
+                                 size_t stride_bytes)
 {
+    (void)image;
     struct fake_render *f = fake_of(r);
     f->reads_count++;
     f->last_read = rect;
@@ -77,8 +79,10 @@ static enum vgd_status fake_read(struct vgd_render *r, uint32_t res_id, struct v
     return VGD_OK;
 }
 
-static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id, struct vgd_dmabuf *out)
+static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id,
+                                   const struct vgd_image *image, struct vgd_dmabuf *out)
 {
+    (void)image;
     struct fake_render *f = fake_of(r);
     if (!f->exports) {
         return VGD_UNSUPPORTED;
@@ -298,7 +302,7 @@ static void rig_end(struct rig *rig)
 
 static void show(struct rig *rig, uint32_t idx, uint32_t res_id)
 {
-    rig->d->ops->scanout_set(rig->d, idx, res_id, rect(0, 0, 640, 480));
+    rig->d->ops->scanout_set(rig->d, idx, res_id, NULL, rect(0, 0, 640, 480));
 }
 
 static void damage(struct rig *rig, uint32_t idx, struct vgd_rect r)
@@ -424,7 +428,7 @@ TIDY_TEST(display_presenter, no_scanout_starves_for_slots)
 TIDY_TEST(display_presenter, damage_larger_than_a_slot_goes_in_bands)
 {
     struct rig *rig = rig_begin();
-    rig->d->ops->scanout_set(rig->d, 0, 5, rect(0, 0, 8192, 8192));
+    rig->d->ops->scanout_set(rig->d, 0, 5, NULL, rect(0, 0, 8192, 8192));
     damage(rig, 0, rect(0, 0, 8192, 8192));
     turn(rig, 0);
     (void)next(rig, VGD_LINK_SCANOUT);
@@ -444,7 +448,7 @@ TIDY_TEST(display_presenter, damage_larger_than_a_slot_goes_in_bands)
 TIDY_TEST(display_presenter, part_of_a_resource_is_read_where_it_lies)
 {
     struct rig *rig = rig_begin();
-    rig->d->ops->scanout_set(rig->d, 0, 5, rect(100, 200, 320, 240));
+    rig->d->ops->scanout_set(rig->d, 0, 5, NULL, rect(100, 200, 320, 240));
     damage(rig, 0, rect(10, 20, 30, 40));
     turn(rig, 0);
     (void)next(rig, VGD_LINK_SCANOUT);
@@ -493,7 +497,7 @@ TIDY_TEST(display_presenter, a_guest_that_flips_sends_no_scanouts)
         send_number(rig, VGD_LINK_FRAME_DONE, u->slot_idx);
     }
     cr_assert_eq(rig->seen_count, rig->got_count);
-    rig->d->ops->scanout_set(rig->d, 0, 8, rect(0, 0, 320, 200));
+    rig->d->ops->scanout_set(rig->d, 0, 8, NULL, rect(0, 0, 320, 200));
     turn(rig, 0);
     cr_assert_eq(rig->got[next(rig, VGD_LINK_SCANOUT)].body.scanout.w_px, 320);
     rig_end(rig);
@@ -532,7 +536,7 @@ TIDY_TEST(display_presenter, a_scanout_that_is_off_sends_nothing)
 TIDY_TEST(display_presenter, what_is_too_large_to_show_is_not_shown)
 {
     struct rig *rig = rig_begin();
-    rig->d->ops->scanout_set(rig->d, 0, 5, rect(0, 0, 16384, 16384));
+    rig->d->ops->scanout_set(rig->d, 0, 5, NULL, rect(0, 0, 16384, 16384));
     damage(rig, 0, rect(0, 0, 1, 1));
     turn(rig, 20);
     cr_assert_eq(rig->seen_count, rig->got_count);
@@ -721,7 +725,7 @@ TIDY_TEST(display_presenter, what_no_dmabuf_can_show_is_read_back)
         rig->render.export_offset_bytes = cases[i].offset_bytes;
         set_state(rig, true, cases[i].channel_takes, true);
         forget(rig);
-        rig->d->ops->scanout_set(rig->d, 0, 5, rect(cases[i].x, cases[i].y, 320, 240));
+        rig->d->ops->scanout_set(rig->d, 0, 5, NULL, rect(cases[i].x, cases[i].y, 320, 240));
         damage(rig, 0, rect(0, 0, 320, 240));
         turn(rig, 0);
         cr_assert_eq(count(rig, VGD_LINK_DMABUF_SCANOUT), 0, "%s", cases[i].name);
@@ -1048,7 +1052,7 @@ static uint32_t ask_snapshot(struct rig *rig, uint32_t idx)
 TIDY_TEST(display_presenter, a_snapshot_is_the_whole_scanout)
 {
     struct rig *rig = rig_begin_with(true, true); /* without a channel too, and with dma-bufs */
-    rig->d->ops->scanout_set(rig->d, 1, 5, rect(10, 20, 30, 40));
+    rig->d->ops->scanout_set(rig->d, 1, 5, NULL, rect(10, 20, 30, 40));
     uint32_t at = ask_snapshot(rig, 1);
     const struct vgd_link_snapshot_reply *reply = &rig->got[at].body.snapshot;
     cr_assert(reply->status == VGD_OK && reply->w_px == 30 && reply->h_px == 40);

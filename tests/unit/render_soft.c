@@ -24,7 +24,7 @@ Test(render_soft, new_resources_read_as_zeros)
     uint8_t out[SIDE * SIDE * 4];
     memset(out, 0xee, sizeof(out));
     struct vgd_rect all = {.w_px = SIDE, .h_px = SIDE};
-    cr_assert_eq(r->ops->read_pixels(r, 1, all, out, SIDE * 4), VGD_OK);
+    cr_assert_eq(r->ops->read_pixels(r, 1, NULL, all, out, SIDE * 4), VGD_OK);
     for (size_t i = 0; i < sizeof(out); i++) {
         cr_assert_eq(out[i], 0);
     }
@@ -59,7 +59,7 @@ Test(render_soft, formats_become_bgra)
         cr_assert_eq(r->ops->resource_create_2d(r, i + 1, cases[i].format, 1, 1), VGD_OK);
         cr_assert_eq(r->ops->resource_attach(r, i + 1, &iov, 1), VGD_OK);
         cr_assert_eq(r->ops->transfer_to_host_2d(r, i + 1, all, 0), VGD_OK);
-        cr_assert_eq(r->ops->read_pixels(r, i + 1, all, out, 4), VGD_OK);
+        cr_assert_eq(r->ops->read_pixels(r, i + 1, NULL, all, out, 4), VGD_OK);
         static const uint8_t bgr[3] = {1, 2, 3};
         cr_assert_arr_eq(out, bgr, 3, "%s", cases[i].name);
         cr_assert(!cases[i].has_alpha || out[3] == 4, "%s", cases[i].name);
@@ -124,7 +124,7 @@ Test(render_soft, scattered_backing_gives_the_same_pixels)
             cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, rect, offset), VGD_OK);
             uint8_t out[SIDE * SIDE * 4];
             struct vgd_rect all = {.w_px = SIDE, .h_px = SIDE};
-            cr_assert_eq(r->ops->read_pixels(r, 1, all, out, SIDE * 4), VGD_OK);
+            cr_assert_eq(r->ops->read_pixels(r, 1, NULL, all, out, SIDE * 4), VGD_OK);
             for (uint32_t i = 0; i < sizeof(out); i++) {
                 uint32_t x = i / 4 % SIDE;
                 uint32_t y = i / 4 / SIDE;
@@ -174,7 +174,7 @@ Test(render_soft, only_what_changed_is_shown)
     cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, corner, sizeof(backing) - 4), VGD_OK);
     cr_assert(rect_is(r->ops->take_changed(r, 1, all), SIDE - 1, SIDE - 1, 1, 1));
     uint8_t out[4];
-    cr_assert_eq(r->ops->read_pixels(r, 1, corner, out, 4), VGD_OK);
+    cr_assert_eq(r->ops->read_pixels(r, 1, NULL, corner, out, 4), VGD_OK);
     cr_assert_eq(out[3], last);
     r->ops->destroy(r);
 }
@@ -198,7 +198,7 @@ Test(render_soft, rectangles_outside_are_refused)
         uint8_t out[4];
         cr_expect_eq(r->ops->transfer_to_host_2d(r, 1, cases[i].rect, 0), VGD_RANGE, "%s",
                      cases[i].name);
-        cr_expect_eq(r->ops->read_pixels(r, 1, cases[i].rect, out, 4), VGD_RANGE, "%s",
+        cr_expect_eq(r->ops->read_pixels(r, 1, NULL, cases[i].rect, out, 4), VGD_RANGE, "%s",
                      cases[i].name);
     }
     struct vgd_rect empty_at_edge = {.x_px = SIDE, .y_px = SIDE};
@@ -239,7 +239,7 @@ Test(render_soft, three_d_is_unsupported_and_fences_are_done)
     cr_expect_eq(r->ops->fence(r, 0, 0, 1, &done), VGD_OK);
     cr_expect(done);
     struct vgd_dmabuf buffer;
-    cr_expect_eq(r->ops->export_scanout(r, 1, &buffer), VGD_UNSUPPORTED);
+    cr_expect_eq(r->ops->export_scanout(r, 1, NULL, &buffer), VGD_UNSUPPORTED);
     r->ops->destroy(r);
 }
 
@@ -253,7 +253,7 @@ Test(render_soft, reset_frees_ids)
     uint8_t out[4];
     struct vgd_rect one = {.w_px = 1, .h_px = 1};
     for (uint32_t id = 1; id <= 100; id++) {
-        cr_assert_eq(r->ops->read_pixels(r, id, one, out, 4), VGD_NO_RESOURCE);
+        cr_assert_eq(r->ops->read_pixels(r, id, NULL, one, out, 4), VGD_NO_RESOURCE);
         cr_assert_eq(r->ops->resource_create_2d(r, id, VGD_FORMAT_B8G8R8X8_UNORM, 4, 4), VGD_OK);
     }
     r->ops->destroy(r);

@@ -138,7 +138,7 @@ static void expect_colour(uint32_t res_id, uint8_t b, uint8_t g, uint8_t red)
 {
     uint8_t out[SIDE * SIDE * 4];
     memset(out, 0x11, sizeof(out));
-    cr_assert_eq(r->ops->read_pixels(r, res_id, whole, out, SIDE * 4), VGD_OK);
+    cr_assert_eq(r->ops->read_pixels(r, res_id, NULL, whole, out, SIDE * 4), VGD_OK);
     for (size_t i = 0; i < sizeof(out); i += 4) {
         cr_assert(out[i] == b && out[i + 1] == g && out[i + 2] == red,
                   "pixel %zu is %u %u %u, not %u %u %u", i / 4, out[i], out[i + 1], out[i + 2], b,
@@ -197,7 +197,7 @@ Test(render_virgl, a_2d_resource_without_context_never_meets_gl)
     cr_assert_eq(r->ops->resource_create_2d(r, 1, VGD_FORMAT_B8G8R8A8_UNORM, SIDE, SIDE), VGD_OK);
     cr_assert_eq(r->ops->resource_attach(r, 1, &iov, 1), VGD_OK);
     cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, whole, 0), VGD_OK);
-    cr_assert_eq(r->ops->read_pixels(r, 1, whole, out, SIDE * 4), VGD_OK);
+    cr_assert_eq(r->ops->read_pixels(r, 1, NULL, whole, out, SIDE * 4), VGD_OK);
     cr_assert_arr_eq(out, backing, sizeof(out));
     bool done = false;
     cr_assert_eq(r->ops->fence(r, 0, 0, 1, &done), VGD_OK);
@@ -235,14 +235,14 @@ Test(render_virgl, transfers_and_read_back_agree_on_rows)
                 .box = {.w = SIDE, .h = SIDE, .d = 1}, .resource_id = id, .stride_bytes = SIDE * 4};
             cr_assert_eq(r->ops->transfer_to_host_3d(r, n_iov == 1 ? 1 : 0, &t), VGD_OK);
             uint8_t out[sizeof(backing)];
-            cr_assert_eq(r->ops->read_pixels(r, id, whole, out, SIDE * 4), VGD_OK);
+            cr_assert_eq(r->ops->read_pixels(r, id, NULL, whole, out, SIDE * 4), VGD_OK);
             cr_assert_arr_eq(out, backing, sizeof(out), "flags %u", flags);
 
             /* A piece of it, into wider rows. */
             struct vgd_rect part = {.x_px = 3, .y_px = 5, .w_px = 4, .h_px = 6};
             uint8_t wide[6 * 64];
             memset(wide, 0xaa, sizeof(wide));
-            cr_assert_eq(r->ops->read_pixels(r, id, part, wide, 64), VGD_OK);
+            cr_assert_eq(r->ops->read_pixels(r, id, NULL, part, wide, 64), VGD_OK);
             for (uint32_t y = 0; y < 6; y++) {
                 cr_assert_arr_eq(wide + y * 64, backing + ((y + 5) * SIDE + 3) * 4, 16);
                 cr_assert_eq(wide[y * 64 + 16], 0xaa, "nothing between the rows is written");
@@ -266,7 +266,7 @@ Test(render_virgl, swizzled_formats_read_as_bgra)
     struct vgd_cmd_transfer_host_3d t = {.box = {.w = SIDE, .h = SIDE, .d = 1}, .resource_id = 1};
     cr_assert_eq(r->ops->transfer_to_host_3d(r, 0, &t), VGD_OK);
     uint8_t out[sizeof(backing)];
-    cr_assert_eq(r->ops->read_pixels(r, 1, whole, out, SIDE * 4), VGD_OK);
+    cr_assert_eq(r->ops->read_pixels(r, 1, NULL, whole, out, SIDE * 4), VGD_OK);
     for (size_t i = 0; i < sizeof(out); i += 4) {
         cr_assert(out[i] == backing[i + 2] && out[i + 1] == backing[i + 1] &&
                   out[i + 2] == backing[i] && out[i + 3] == backing[i + 3]);
@@ -301,7 +301,7 @@ Test(render_virgl, a_2d_resource_is_promoted_and_stays_coherent)
     struct vgd_rect part = {.x_px = 4, .y_px = 2, .w_px = 3, .h_px = 2};
     cr_assert_eq(r->ops->transfer_to_host_2d(r, 1, part, (2 * SIDE + 4) * 4), VGD_OK);
     for (int after_submit = 0; after_submit <= 1; after_submit++) {
-        cr_assert_eq(r->ops->read_pixels(r, 1, whole, out, SIDE * 4), VGD_OK);
+        cr_assert_eq(r->ops->read_pixels(r, 1, NULL, whole, out, SIDE * 4), VGD_OK);
         for (uint32_t i = 0; i < SIDE * SIDE; i++) {
             uint32_t x = i % SIDE;
             uint32_t y = i / SIDE;
@@ -311,7 +311,7 @@ Test(render_virgl, a_2d_resource_is_promoted_and_stays_coherent)
         }
         cr_assert_eq(r->ops->submit(r, 1, copy, sizeof(copy)), VGD_OK); /* uploads the part */
     }
-    cr_assert_eq(r->ops->read_pixels(r, 2, whole, out, SIDE * 4), VGD_OK);
+    cr_assert_eq(r->ops->read_pixels(r, 2, NULL, whole, out, SIDE * 4), VGD_OK);
     cr_assert_eq(out[(2 * SIDE + 4) * 4], 0x40, "and GL saw the part in its place");
     cr_assert_eq(out[1], 255);
 
@@ -407,7 +407,7 @@ Test(render_virgl, reset_forgets_everything_and_the_renderer_lives)
         r->ops->reset(r);
         uint8_t out[4];
         struct vgd_rect one = {.w_px = 1, .h_px = 1};
-        cr_assert_eq(r->ops->read_pixels(r, 1, one, out, 4), VGD_NO_RESOURCE);
+        cr_assert_eq(r->ops->read_pixels(r, 1, NULL, one, out, 4), VGD_NO_RESOURCE);
         cr_assert_eq(r->ops->context_attach(r, 1, 1), VGD_NO_CONTEXT);
         r->ops->batch_end(r);
         vgd_loop_turn(loop, 0);
@@ -558,7 +558,7 @@ static uint32_t open_fds(void)
 static void try_export(bool supported)
 {
     struct vgd_dmabuf buffer = {.fd = -1};
-    enum vgd_status st = r->ops->export_scanout(r, 1, &buffer);
+    enum vgd_status st = r->ops->export_scanout(r, 1, NULL, &buffer);
     if (!supported) {
         cr_assert_eq(st, VGD_UNSUPPORTED);
         cr_assert_eq(buffer.fd, -1);
