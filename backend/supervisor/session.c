@@ -11,7 +11,6 @@
 
 /* Messages handled before other work of the loop gets its turn. */
 #define MESSAGES_PER_TURN 32u
-#define NS_PER_MS 1000000ull
 
 void vgd_session_end(struct vgd_session *s, enum vgd_session_end how)
 {
@@ -104,6 +103,12 @@ static void writer_to_worker(void *user, enum vgd_link_type type, const void *pa
     (void)vgd_session_to_worker(user, type, payload, n_bytes, NULL, 0);
 }
 
+static void window_done(void *user, uint64_t token, enum vgd_status status)
+{
+    struct vgd_link_window_done m = {.token = token, .status = status};
+    (void)vgd_session_to_worker(user, VGD_LINK_WINDOW_DONE, &m, sizeof(m), NULL, 0);
+}
+
 uint32_t vgd_session_new_seq(struct vgd_session *s)
 {
     s->next_seq++;
@@ -122,7 +127,7 @@ void vgd_session_wait_for(struct vgd_session *s, enum vgd_session_wait what,
     s->wait_hdr = *hdr;
     s->wait_seq = seq;
     if (what != WAIT_READY) {
-        vgd_timer_start(s->deadline, VGD_STOP_DEADLINE_MS * NS_PER_MS);
+        vgd_timer_start(s->deadline, VGD_STOP_DEADLINE_MS * VGD_NS_PER_MS);
     }
     watch_channel(s);
 }
@@ -185,6 +190,42 @@ void vgd_session_start_if_due(struct vgd_session *s, uint32_t idx)
     v->recover = false; /* if this worker dies too, worker_gone sets it again */
 }
 
+void vgd_session_release_if_started(struct vgd_session *s)
+{
+    for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
+        if (!s->vrings[i].kicked || !s->vrings[i].enabled) {
+            return;
+        }
+    }
+    vgd_shmem_release(s->shmem);
+}
+
+uint32_t vgd_session_excess_maps(const struct vgd_session *s)
+{
+    return vgd_shmem_excess(s->shmem, s->n_regions, VGD_VU_MAX_MEM_REGIONS);
+}
+
+/*
+ * QEMU 11.1 counts what it has mapped as guest memory and starts a device only with eight regions
+ * in all. So with more, a paused VM goes on without its GPU: the start fails before its second
+ * message. We cannot make room at the pause: it crashes on a request that it reads while the device
+ * is stopped. After the failed start it does take requests: make room then, and the next pause and
+ * continue succeeds; what was unmapped comes back at once.
+ */
+static void start_stalled(void *user)
+{
+    struct vgd_session *s = user;
+    uint32_t excess = vgd_session_excess_maps(s);
+    if (excess == 0) {
+        return;
+    }
+    vgd_log(VGD_LOG_WARNING, "session",
+            "the VMM could not start the device again: %u maps are more than it has room for. "
+            "They are put aside: pause and continue the VM once more, and they come back",
+            excess);
+    vgd_shmem_park(s->shmem, excess);
+}
+
 /* Stop a ring in the worker; true: wait for its confirmation. */
 bool vgd_session_stop(struct vgd_session *s, uint32_t idx, const struct vgd_vu_hdr *hdr)
 {
@@ -211,6 +252,7 @@ bool vgd_session_reset_device(struct vgd_session *s, const struct vgd_vu_hdr *hd
         v->returned_base = 0;
     }
     s->forget_vault = true;
+    vgd_shmem_forget(s->shmem); /* a VMM drops all maps at a reset by itself; QEMU does */
     bool was_ready = vgd_worker_process_ready(s->config.worker);
     vgd_worker_process_forget(s->config.worker);
     struct vgd_link_request m = {.request_seq = vgd_session_new_seq(s)};
@@ -326,6 +368,19 @@ void vgd_session_worker_message(struct vgd_session *s, struct vgd_link_message *
     }
     case VGD_LINK_STARTED:
         break;
+    case VGD_LINK_WINDOW_MAP:
+    case VGD_LINK_WINDOW_UNMAP: {
+        bool map = msg->type == VGD_LINK_WINDOW_MAP;
+        const struct vgd_link_window *m = vgd_link_payload(msg, sizeof(*m));
+        if (m == NULL || msg->n_fds != (map ? 1u : 0u)) {
+            st = VGD_RANGE;
+        } else if (map) {
+            vgd_shmem_map(s->shmem, m, &msg->fds[0]);
+        } else {
+            vgd_shmem_unmap(s->shmem, m);
+        }
+        break;
+    }
     case VGD_LINK_SNAPSHOT_REPLY: {
         const struct vgd_link_snapshot_reply *m = vgd_link_payload(msg, sizeof(*m));
         bool ok = m != NULL && m->status == VGD_OK;
@@ -351,6 +406,7 @@ void vgd_session_worker_message(struct vgd_session *s, struct vgd_link_message *
 void vgd_session_worker_gone(struct vgd_session *s)
 {
     vgd_display_writer_worker_gone(s->display);
+    vgd_shmem_worker_gone(s->shmem);
     const struct vgd_vault *vault = vgd_worker_process_vault(s->config.worker);
     for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
         struct vgd_vring *v = &s->vrings[i];
@@ -380,6 +436,7 @@ void vgd_session_get_status(const struct vgd_session *s, struct vgd_session_stat
         .display_connected = vgd_display_writer_connected(s->display),
         .messages_count = s->messages_count,
     };
+    vgd_shmem_get_status(s->shmem, &out->window);
     for (uint32_t i = 0; i < s->n_regions; i++) {
         out->memory_bytes += s->regions[i].region.size_bytes;
     }
@@ -407,7 +464,17 @@ struct vgd_session *vgd_session_create(const struct vgd_session_config *config, 
         .to_worker = writer_to_worker,
         .user = s,
     });
-    s->channel = s->deadline != NULL && s->display != NULL ? vgd_channel_create(fd) : NULL;
+    s->start_stall = vgd_timer_create(config->loop, start_stalled, s);
+    s->shmem = vgd_shmem_create(&(struct vgd_shmem_config){
+        .loop = config->loop,
+        .size_bytes = config->window_bytes,
+        .maps_max = config->maps_max,
+        .done = window_done,
+        .user = s,
+    });
+    bool ready =
+        s->deadline != NULL && s->start_stall != NULL && s->display != NULL && s->shmem != NULL;
+    s->channel = ready ? vgd_channel_create(fd) : NULL;
     if (s->channel != NULL) {
         s->watch =
             vgd_loop_watch(config->loop, vgd_channel_fd(s->channel), EPOLLIN, channel_ready, s);
@@ -432,7 +499,8 @@ void vgd_session_destroy(struct vgd_session *s)
     vgd_watch_remove(&s->watch);
     vgd_timer_destroy(&s->deadline);
     vgd_channel_destroy(s->channel);
-    vgd_channel_destroy(s->backend_channel);
+    vgd_timer_destroy(&s->start_stall);
+    vgd_shmem_destroy(s->shmem);
     vgd_display_writer_destroy(s->display);
     vgd_session_regions_clear(s);
     for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fd.h"
 #include "log.h"
@@ -9,10 +10,16 @@
 #define VRING_FD_IDX_MASK 0xffu
 #define VRING_FD_NONE 0x100u
 
-#define PROTOCOL_FEATURES                                                                          \
-    ((1ull << VGD_VU_F_MQ) | (1ull << VGD_VU_F_REPLY_ACK) | (1ull << VGD_VU_F_BACKEND_REQ) |       \
-     (1ull << VGD_VU_F_CONFIG) | (1ull << VGD_VU_F_BACKEND_SEND_FD) |                              \
-     (1ull << VGD_VU_F_RESET_DEVICE) | (1ull << VGD_VU_F_CONFIGURE_MEM_SLOTS))
+/* A VMM that could not start the device says nothing; this long after SET_FEATURES we believe it.
+ */
+#define START_STALL_MS 300u
+/* What its memory table holds, without CONFIGURE_MEM_SLOTS. */
+#define VMM_REGIONS_MAX VGD_VU_MAX_MEM_REGIONS
+
+static const uint64_t protocol_features =
+    (1ull << VGD_VU_F_MQ) | (1ull << VGD_VU_F_REPLY_ACK) | (1ull << VGD_VU_F_BACKEND_REQ) |
+    (1ull << VGD_VU_F_CONFIG) | (1ull << VGD_VU_F_BACKEND_SEND_FD) |
+    (1ull << VGD_VU_F_RESET_DEVICE);
 
 enum outcome {
     DONE,    /* acknowledge if that is wanted */
@@ -29,6 +36,14 @@ static enum outcome bad(struct vgd_session *s, const struct vgd_vu_message *msg,
 static struct vgd_reader payload_of(const struct vgd_vu_message *msg)
 {
     return vgd_reader_of(msg->payload, msg->hdr.size_bytes);
+}
+
+/* Never both of the last: with memory slots, QEMU 11.1 aborts at the 512th map and crashes when the
+ * guest reboots while something is mapped. */
+static uint64_t offered_protocol_features(const struct vgd_session *s)
+{
+    bool window = s->config.window_bytes != 0;
+    return protocol_features | 1ull << (window ? VGD_VU_F_SHMEM : VGD_VU_F_CONFIGURE_MEM_SLOTS);
 }
 
 static enum outcome get_features(struct vgd_session *s, const struct vgd_vu_message *msg)
@@ -57,6 +72,9 @@ static enum outcome set_features(struct vgd_session *s, const struct vgd_vu_mess
     s->features_set = true;
     struct vgd_link_u64 m = {.value = s->features_acked};
     (void)vgd_session_to_worker(s, VGD_LINK_FEATURES, &m, sizeof(m), NULL, 0);
+    if (vgd_session_excess_maps(s) > 0) {
+        vgd_timer_start(s->start_stall, START_STALL_MS * VGD_NS_PER_MS);
+    }
     return DONE;
 }
 
@@ -67,10 +85,13 @@ static enum outcome set_protocol_features(struct vgd_session *s, const struct vg
     if (vgd_reader_finish(&r) != VGD_OK) {
         return bad(s, msg, "payload is not a u64");
     }
-    if ((features & ~PROTOCOL_FEATURES) != 0) {
+    if ((features & ~offered_protocol_features(s)) != 0) {
         return bad(s, msg, "protocol features that were not offered");
     }
     s->protocol_features_acked = features;
+    const uint64_t needed =
+        1ull << VGD_VU_F_SHMEM | 1ull << VGD_VU_F_BACKEND_REQ | 1ull << VGD_VU_F_REPLY_ACK;
+    vgd_shmem_set_usable(s->shmem, (features & needed) == needed);
     return DONE;
 }
 
@@ -87,6 +108,27 @@ void vgd_session_regions_clear(struct vgd_session *s)
     s->n_regions = 0;
 }
 
+static bool same_file(int a, int b)
+{
+    struct stat sa, sb;
+    return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
+/* Is @m (with the fds of @msg at @from) the memory that we have? */
+static bool same_table(const struct vgd_session *s, const struct vgd_link_mem_table *m,
+                       const uint32_t *from, const struct vgd_vu_message *msg)
+{
+    bool same = m->n_regions == s->n_regions && m->n_regions > 0;
+    for (uint32_t i = 0; same && i < m->n_regions; i++) {
+        const struct vgd_session_region *have = &s->regions[i];
+        same = same_region(&have->region, &m->regions[i]) &&
+               have->region.mmap_offset_bytes == m->regions[i].mmap_offset_bytes &&
+               same_file(have->fd, msg->fds[from[i]]);
+    }
+    return same;
+}
+
 static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *msg)
 {
     struct vgd_reader r = payload_of(msg);
@@ -98,21 +140,34 @@ static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *
     if (table.nregions > VGD_VU_FDS_MAX || table.nregions != msg->n_fds) {
         return bad(s, msg, "not one descriptor for each of at most 8 regions");
     }
-    struct vgd_link_mem_table m = {.request_seq = vgd_session_new_seq(s),
-                                   .n_regions = table.nregions};
+    /* QEMU announces what it has mapped for us as if it were guest memory. Those regions are none:
+     * not for the worker to map, and not to be counted as the guest's. */
+    struct vgd_link_mem_table m = {.n_regions = 0};
+    uint32_t from[VGD_VU_FDS_MAX];
     for (uint32_t i = 0; i < table.nregions; i++) {
+        struct vgd_vu_mem_region region;
         const char *why;
-        if (vgd_vu_mem_region_decode(&r, &m.regions[i]) != VGD_OK ||
-            vgd_mem_region_check(&m.regions[i], msg->fds[i], &why) != VGD_OK) {
-            return bad(s, msg, "a region that cannot be");
+        if (vgd_vu_mem_region_decode(&r, &region) != VGD_OK) {
+            return bad(s, msg, "payload does not hold its regions");
         }
+        if (vgd_shmem_is_ours(s->shmem, region.size_bytes, region.mmap_offset_bytes, msg->fds[i])) {
+            continue;
+        }
+        if (vgd_mem_region_check(&region, msg->fds[i], &why) != VGD_OK) {
+            return bad(s, msg, why);
+        }
+        from[m.n_regions] = i;
+        m.regions[m.n_regions++] = region;
+    }
+    if (same_table(s, &m, from, msg)) {
+        return DONE; /* each map and unmap brings it again */
     }
     vgd_session_regions_clear(s);
-    for (uint32_t i = 0; i < table.nregions; i++) {
-        s->regions[i] =
-            (struct vgd_session_region){.region = m.regions[i], .fd = vgd_fd_take(&msg->fds[i])};
+    for (uint32_t i = 0; i < m.n_regions; i++) {
+        s->regions[i] = (struct vgd_session_region){.region = m.regions[i],
+                                                    .fd = vgd_fd_take(&msg->fds[from[i]])};
     }
-    s->n_regions = table.nregions;
+    s->n_regions = m.n_regions;
 
     int fds[VGD_LINK_FDS_MAX];
     for (uint32_t i = 0; i < s->n_regions; i++) {
@@ -121,6 +176,7 @@ static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *
     if (!vgd_worker_process_ready(s->config.worker)) {
         return DONE;
     }
+    m.request_seq = vgd_session_new_seq(s);
     (void)vgd_session_to_worker(s, VGD_LINK_MEM_TABLE, &m, sizeof(m), fds, s->n_regions);
     vgd_session_wait_for(s, WAIT_CONFIRM, &msg->hdr, m.request_seq);
     return REPLIED;
@@ -247,6 +303,7 @@ static enum outcome get_vring_base(struct vgd_session *s, const struct vgd_vu_me
     if (v == NULL) {
         return REFUSED;
     }
+    vgd_shmem_hold(s->shmem);
     v->kicked = false;
     vgd_fd_closep(&v->kick_fd);
     if (!vgd_session_stop(s, state.idx, &msg->hdr)) {
@@ -268,8 +325,10 @@ static enum outcome set_vring_enable(struct vgd_session *s, const struct vgd_vu_
     v->enabled = state.num == 1;
     if (v->enabled) {
         vgd_session_start_if_due(s, state.idx);
+        vgd_session_release_if_started(s);
         return DONE;
     }
+    vgd_shmem_hold(s->shmem);
     return vgd_session_stop(s, state.idx, &msg->hdr) ? REPLIED : DONE;
 }
 
@@ -309,6 +368,7 @@ static enum outcome set_vring_kick(struct vgd_session *s, struct vgd_vu_message 
     v->kick_fd = fd;
     v->kicked = true;
     vgd_session_start_if_due(s, idx);
+    vgd_session_release_if_started(s);
     return DONE;
 }
 
@@ -351,6 +411,9 @@ static enum outcome get_config(struct vgd_session *s, const struct vgd_vu_messag
     }
     uint8_t space[CONFIG_BYTES_MAX] = {0}; /* any length, zero-padded: QEMU's header may be newer */
     struct vgd_device_config config = {.num_scanouts = 1, .num_capsets = s->num_capsets};
+    if ((s->features_offered & 1ull << VGD_F_BLOB_ALIGNMENT) != 0) {
+        config.blob_alignment_bytes = VGD_SHMEM_ALIGNMENT_BYTES;
+    }
     struct vgd_writer w = vgd_writer_of(space, sizeof(space));
     vgd_device_config_encode(&w, &config);
 
@@ -367,9 +430,22 @@ static enum outcome set_backend_req_fd(struct vgd_session *s, struct vgd_vu_mess
     if (msg->n_fds != 1) {
         return bad(s, msg, "not one descriptor");
     }
-    vgd_channel_destroy(s->backend_channel);
-    s->backend_channel = vgd_channel_create(&msg->fds[0]);
+    vgd_shmem_set_channel(s->shmem, &msg->fds[0]);
     return DONE;
+}
+
+static enum outcome get_shmem_config(struct vgd_session *s, const struct vgd_vu_message *msg)
+{
+    if (s->config.window_bytes == 0) {
+        return bad(s, msg, "not a message of what was negotiated");
+    }
+    struct vgd_vu_shmem_config config = {.nregions = 1};
+    config.sizes_bytes[VGD_SHMEM_ID] = s->config.window_bytes;
+    uint8_t bytes[VGD_VU_SHMEM_CONFIG_SIZE];
+    struct vgd_writer w = vgd_writer_of(bytes, sizeof(bytes));
+    vgd_vu_shmem_config_encode(&w, &config);
+    vgd_session_answer(s, &msg->hdr, bytes, sizeof(bytes));
+    return REPLIED;
 }
 
 static enum outcome gpu_set_socket(struct vgd_session *s, struct vgd_vu_message *msg)
@@ -389,7 +465,7 @@ static enum outcome handle(struct vgd_session *s, struct vgd_vu_message *msg)
     case VGD_VU_SET_FEATURES:
         return set_features(s, msg);
     case VGD_VU_GET_PROTOCOL_FEATURES:
-        vgd_session_answer_u64(s, &msg->hdr, PROTOCOL_FEATURES);
+        vgd_session_answer_u64(s, &msg->hdr, offered_protocol_features(s));
         return REPLIED;
     case VGD_VU_SET_PROTOCOL_FEATURES:
         return set_protocol_features(s, msg);
@@ -431,7 +507,10 @@ static enum outcome handle(struct vgd_session *s, struct vgd_vu_message *msg)
         return set_backend_req_fd(s, msg);
     case VGD_VU_GPU_SET_SOCKET:
         return gpu_set_socket(s, msg);
+    case VGD_VU_GET_SHMEM_CONFIG:
+        return get_shmem_config(s, msg);
     case VGD_VU_RESET_DEVICE:
+        vgd_shmem_hold(s->shmem);
         for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
             s->vrings[i].enabled = false;
             s->vrings[i].kicked = false;
@@ -444,6 +523,16 @@ static enum outcome handle(struct vgd_session *s, struct vgd_vu_message *msg)
 
 void vgd_session_dispatch(struct vgd_session *s, struct vgd_vu_message *msg)
 {
+    switch (msg->hdr.request) {
+    case VGD_VU_SET_MEM_TABLE:
+    case VGD_VU_SET_VRING_NUM:
+    case VGD_VU_SET_VRING_ADDR:
+    case VGD_VU_SET_VRING_BASE:
+        vgd_timer_stop(s->start_stall); /* it is starting */
+        break;
+    default:
+        break;
+    }
     if ((msg->hdr.flags & VGD_VU_FLAG_REPLY) != 0) {
         (void)bad(s, msg, "a reply where a request belongs");
     } else if (handle(s, msg) == DONE) {

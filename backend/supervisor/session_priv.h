@@ -11,11 +11,13 @@
 #include "display_writer.h"
 #include "guest_memory.h"
 #include "session.h"
+#include "shmem.h"
 
 /* Virtio feature bits that belong to the rings and the transport (virtio-v1.3 6). */
 #define VGD_F_INDIRECT_DESC 28
 #define VGD_F_EVENT_IDX 29
 #define VGD_F_VERSION_1 32
+#define VGD_NS_PER_MS 1000000ull
 #define VGD_DEVICE_FEATURES_MASK 0xffffffull /* bits 0..23 are the device type's */
 
 struct vgd_vring {
@@ -48,7 +50,8 @@ struct vgd_session {
     struct vgd_session_config config;
     struct vgd_channel *channel;
     struct vgd_watch *watch;
-    struct vgd_channel *backend_channel; /* requests to the front-end; none are made yet */
+    struct vgd_shmem *shmem;       /* what the front-end has mapped for us */
+    struct vgd_timer *start_stall; /* a start that seems to have failed in the front-end */
     struct vgd_display_writer *display;
     uint64_t features_offered; /* of the device, from the first READY on */
     uint32_t num_capsets;
@@ -96,6 +99,10 @@ void vgd_session_wait_for(struct vgd_session *s, enum vgd_session_wait what,
                           const struct vgd_vu_hdr *hdr, uint32_t seq);
 /** Start a ring in the worker, if there is one and all is known. */
 void vgd_session_start_if_due(struct vgd_session *s, uint32_t idx);
+/** If all rings run, as far as the front-end knows, the front-end may be asked for maps. */
+void vgd_session_release_if_started(struct vgd_session *s);
+/** How many maps hinder the front-end from starting the device. */
+uint32_t vgd_session_excess_maps(const struct vgd_session *s);
 /** Stop a ring in the worker; true: the answer to @hdr follows its confirmation. */
 bool vgd_session_stop(struct vgd_session *s, uint32_t idx, const struct vgd_vu_hdr *hdr);
 /** The guest starts from nothing; true: as for stop. */
