@@ -150,7 +150,7 @@ static void mapped(struct vgd_shmem *sh, bool ok)
     } else {
         vgd_log_guest(&sh->limit, "window", "the VMM does not map [%#llx, +%#llx)%s",
                       (unsigned long long)r->offset_bytes, (unsigned long long)r->len_bytes,
-                      sh->asked.has_token ? "" : " (it was mapped before)");
+                      sh->asked.wanted && !sh->asked.has_token ? " again" : "");
         sh->refused_total += !sh->asked.has_token;
         vgd_fd_closep(&r->fd);
     }
