@@ -531,6 +531,7 @@ static enum vgd_status create_render(struct worker *w, const struct vgd_link_hel
         };
         set_text(choice.render_node, sizeof(choice.render_node), hello->choice.render_node);
         struct vgd_virgl_options options = {
+            .want_virgl = true,
             .render_node = hello->render_node,
             .choice = hello->choice.platform != 0 ? &choice : NULL,
             .require_hardware = hello->require_hardware != 0,
