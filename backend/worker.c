@@ -4,7 +4,7 @@
  * executes commands through the device, and confirms to the supervisor what ends their use. All it
  * knows that must outlive it lies in the vault.
  *
- *   hello --> ready --> (memory, restore) --> queues run <--> queues stopped
+ *   hello --> (render server) --> ready --> (memory, restore) --> queues run <--> queues stopped
  *
  * One loop thread owns the device, the queues and every renderer call.
  */
@@ -15,18 +15,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "probe.h"
 
-void vgd_worker_send(struct worker *w, enum vgd_link_type type, const void *payload, size_t n_bytes)
+static void send_message(struct worker *w, enum vgd_link_type type, const void *payload,
+                         size_t n_bytes, const int *fds, uint32_t n_fds)
 {
-    enum vgd_status st = vgd_link_send(w->link, type, payload, n_bytes, NULL, 0);
+    enum vgd_status st = vgd_link_send(w->link, type, payload, n_bytes, fds, n_fds);
     if (st != VGD_OK && st != VGD_CLOSED) {
         vgd_log(VGD_LOG_ERROR, "link", "message %u to the supervisor: %s", type,
                 vgd_status_text(st));
         vgd_loop_quit(w->loop, EXIT_FAILURE);
     }
+}
+
+void vgd_worker_send(struct worker *w, enum vgd_link_type type, const void *payload, size_t n_bytes)
+{
+    send_message(w, type, payload, n_bytes, NULL, 0);
+}
+
+void vgd_worker_send_fd(struct worker *w, enum vgd_link_type type, const void *payload,
+                        size_t n_bytes, int fd)
+{
+    send_message(w, type, payload, n_bytes, &fd, 1);
 }
 
 void vgd_worker_confirm(struct worker *w, uint32_t request_seq, enum vgd_status status,
@@ -118,12 +131,14 @@ static enum vgd_status display_message(struct worker *w, struct vgd_link_message
 
 static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
 {
-    if (!w->greeted && msg->type != VGD_LINK_HELLO) {
+    if (w->gpu == NULL && msg->type != VGD_LINK_HELLO && msg->type != VGD_LINK_SERVER) {
         return VGD_RANGE;
     }
     switch (msg->type) {
     case VGD_LINK_HELLO:
         return vgd_worker_hello(w, msg);
+    case VGD_LINK_SERVER:
+        return vgd_worker_server(w, msg);
     case VGD_LINK_FEATURES: {
         const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
         if (m == NULL) {
@@ -184,8 +199,19 @@ static void link_closed(void *user, enum vgd_status why)
     vgd_loop_quit(w->loop, EXIT_SUCCESS);
 }
 
+/* Each blob and each Vulkan context of the guest is some descriptors. */
+static void raise_fd_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 static int run(int link_fd)
 {
+    raise_fd_limit();
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* a terminal sends it to both; the supervisor decides */
     struct worker w = {.loop = vgd_loop_create()};

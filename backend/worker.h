@@ -19,7 +19,8 @@
 #include "virtqueue.h"
 
 struct worker;
-struct request; /* one command between pop and push */
+struct request;      /* one command between pop and push */
+struct worker_start; /* what is known between hello and ready */
 
 struct queue {
     struct worker *worker;
@@ -38,6 +39,7 @@ struct worker {
     struct vgd_loop *loop;
     struct vgd_link *link;
     bool greeted;
+    struct worker_start *start; /* owned; NULL but while the render server is awaited */
     struct vgd_vault *vault;
     uint8_t *frames;
     struct vgd_mem *mem;
@@ -57,6 +59,8 @@ struct worker {
 /** A message to the supervisor; one that cannot be sent ends the worker. */
 void vgd_worker_send(struct worker *w, enum vgd_link_type type, const void *payload,
                      size_t n_bytes);
+void vgd_worker_send_fd(struct worker *w, enum vgd_link_type type, const void *payload,
+                        size_t n_bytes, int fd);
 void vgd_worker_confirm(struct worker *w, uint32_t request_seq, enum vgd_status status,
                         uint64_t value);
 
@@ -74,7 +78,8 @@ void vgd_worker_queues_drop(struct worker *w);
 /** Guest memory is another: rings that lay in what is gone stop. */
 void vgd_worker_queues_remap(struct worker *w);
 
-/* worker_start.c: from the supervisor's hello to our ready */
+/* worker_start.c: from the supervisor's hello to our ready; w->gpu exists from then on */
 enum vgd_status vgd_worker_hello(struct worker *w, const struct vgd_link_message *msg);
+enum vgd_status vgd_worker_server(struct worker *w, struct vgd_link_message *msg);
 
 #endif
