@@ -302,7 +302,7 @@ static enum vgd_guest_answer take_trouble(struct vgd_guest_frontend *fe,
 static void check_moment(struct vgd_guest_frontend *fe, const struct vgd_vu_message *msg)
 {
     uint32_t n_bytes = VGD_VU_HDR_SIZE + msg->hdr.size_bytes;
-    if (fe->running) {
+    if (fe->running || fe->half_started) {
         return;
     }
     if (fe->stop_raw_bytes >= n_bytes) {

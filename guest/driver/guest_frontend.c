@@ -392,6 +392,7 @@ enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe)
     }
     if (st == VGD_OK) {
         st = frontend_send_memory(fe);
+        fe->half_started = st == VGD_LIMIT;
     }
     for (uint32_t i = 0; st == VGD_OK && i < VGD_GUEST_QUEUES_COUNT; i++) {
         st = start_ring(fe, i);

@@ -99,7 +99,8 @@ void vgd_guest_frontend_destroy(struct vgd_guest_frontend *fe);
 VGD_MUST_CHECK enum vgd_status vgd_guest_frontend_realize(struct vgd_guest_frontend *fe);
 /** DRIVER_OK: config reads, a fresh display channel, features, memory, rings, enable. The rings go
  *  on where they stopped; after vgd_guest_frontend_reset they begin at 0. VGD_LIMIT: RAM and what
- *  is mapped are more regions than a memory table has; QEMU 11.1's device stays dead (D1). */
+ *  is mapped are more regions than a memory table has (D1): QEMU 11.1 has sent SET_FEATURES and
+ *  sends nothing more, but reads the backend channel; a later stop and start may go better. */
 VGD_MUST_CHECK enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe);
 /** Pause: the display channel is closed, rings are disabled, their bases read. */
 VGD_MUST_CHECK enum vgd_status vgd_guest_frontend_stop(struct vgd_guest_frontend *fe);

@@ -30,7 +30,8 @@ struct vgd_guest_frontend {
     uint32_t num_capsets, blob_alignment_bytes;
     bool slots_sent; /* with CONFIGURE_MEM_SLOTS: regions are added once */
     bool running;
-    bool was_reset; /* before the first start QEMU resets, too */
+    bool half_started; /* the last start failed at the memory table: requests are safe again */
+    bool was_reset;    /* before the first start QEMU resets, too */
     struct vgd_guest_frontend_counters counters;
     char violation[160];   /* the last */
     uint32_t last_request; /* sent last: the one to blame when a step fails */
