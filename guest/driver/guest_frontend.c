@@ -79,6 +79,23 @@ void vgd_guest_frontend_destroy(struct vgd_guest_frontend *fe)
     free(fe);
 }
 
+bool vgd_guest_profile_named(const char *name, enum vgd_guest_profile *out)
+{
+    static const char *const names[] = {
+        [VGD_GUEST_QEMU_11_1] = "qemu-11.1",
+        [VGD_GUEST_QEMU_10_0] = "qemu-10.0",
+        [VGD_GUEST_QEMU_GENERIC] = "qemu-generic",
+        [VGD_GUEST_QEMU_11_2] = "qemu-11.2",
+    };
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum vgd_guest_profile)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_generic(const struct vgd_guest_frontend *fe)
 {
     return fe->config.profile == VGD_GUEST_QEMU_GENERIC;

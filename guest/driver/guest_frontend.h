@@ -38,6 +38,9 @@ enum vgd_guest_profile {
     VGD_GUEST_QEMU_11_2,     /* as 11.1, and the GPU device has BLOB, CONTEXT_INIT and hostmem */
 };
 
+/** "qemu-11.1", "qemu-10.0", "qemu-generic" or "qemu-11.2"; false for others. */
+bool vgd_guest_profile_named(const char *name, enum vgd_guest_profile *out);
+
 /* Does the VMM put what is mapped into the host-visible region in its memory table, too? */
 enum vgd_guest_announce {
     VGD_GUEST_ANNOUNCE_DEFAULT = 0, /* the generic device does */

@@ -319,14 +319,15 @@ static bool choose_memory(struct vgd_venus *v)
     return fail(v, "no host-visible memory type", n_types);
 }
 
-static bool create_device(struct vgd_venus *v)
+static bool create_device(struct vgd_venus *v, uint32_t ring_idx, uint64_t *out_device,
+                          uint64_t *out_queue)
 {
     static const float priority = 1.0f;
     uint32_t priority_bits;
     memcpy(&priority_bits, &priority, sizeof(priority_bits));
     struct stream s;
     struct vgd_reader r;
-    v->device = ++v->next_object;
+    uint64_t device = ++v->next_object;
     ask(v, &s, VK_CREATE_DEVICE);
     put64(&s, v->physical);
     put_struct(&s, S_DEVICE_CREATE_INFO);
@@ -343,25 +344,34 @@ static bool create_device(struct vgd_venus *v)
     put32(&s, 0); /* no extensions */
     put64(&s, 0);
     put64(&s, 0); /* no features */
-    put_new_object(&s, v->device);
+    put_new_object(&s, device);
     if (!run_and_check(v, &s, VK_CREATE_DEVICE, true, &r)) {
         return false;
     }
-    v->queue = ++v->next_object;
+    uint64_t queue = ++v->next_object;
     ask(v, &s, VK_GET_DEVICE_QUEUE_2);
-    put64(&s, v->device);
+    put64(&s, device);
     put64(&s, 1);
     put32(&s, S_DEVICE_QUEUE_INFO_2);
     put_struct(&s, S_DEVICE_QUEUE_TIMELINE_INFO);
-    put32(&s, VGD_VENUS_QUEUE_RING);
+    put32(&s, ring_idx);
     put32(&s, 0); /* flags */
     put32(&s, 0); /* family */
     put32(&s, 0); /* index */
     put64(&s, 1);
-    put64(&s, v->queue);
+    put64(&s, queue);
     if (!run_and_check(v, &s, VK_GET_DEVICE_QUEUE_2, false, &r)) {
         return false;
     }
+    *out_device = device;
+    *out_queue = queue;
+    return true;
+}
+
+static bool create_pool(struct vgd_venus *v)
+{
+    struct stream s;
+    struct vgd_reader r;
     v->pool = ++v->next_object;
     ask(v, &s, VK_CREATE_COMMAND_POOL);
     put64(&s, v->device);
@@ -374,7 +384,15 @@ static bool create_device(struct vgd_venus *v)
 
 bool vgd_venus_device(struct vgd_venus *v)
 {
-    return create_instance(v) && choose_memory(v) && create_device(v);
+    return create_instance(v) && choose_memory(v) &&
+           create_device(v, VGD_VENUS_QUEUE_RING, &v->device, &v->queue) && create_pool(v);
+}
+
+bool vgd_venus_bind_ring(struct vgd_venus *v, uint32_t ring_idx)
+{
+    uint64_t device;
+    uint64_t queue;
+    return create_device(v, ring_idx, &device, &queue);
 }
 
 uint64_t vgd_venus_allocate(struct vgd_venus *v, uint64_t size_bytes)

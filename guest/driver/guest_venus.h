@@ -48,6 +48,8 @@ bool vgd_venus_close(struct vgd_venus *v);
 
 /** Instance, the first physical device, a device with one queue on VGD_VENUS_QUEUE_RING. */
 bool vgd_venus_device(struct vgd_venus *v);
+/** One more device, with a queue on @ring_idx (1..63, not bound yet). */
+bool vgd_venus_bind_ring(struct vgd_venus *v, uint32_t ring_idx);
 /** vkAllocateMemory of a host-visible type: its object id, which is a blob_id too; 0: failed. */
 uint64_t vgd_venus_allocate(struct vgd_venus *v, uint64_t size_bytes);
 bool vgd_venus_free(struct vgd_venus *v, uint64_t memory);
