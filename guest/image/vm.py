@@ -174,7 +174,7 @@ class VM:
             "-qmp", "unix:%s/qmp.sock,server=on,wait=off" % f]
         for device in self.devices:
             words += device["args"]
-        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"]]
+        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"], "%s:/vgd/build" % p["build"]]
         self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log",
                                pass_fds=[fd for d in self.devices for fd in d.get("pass_fds", ())])
         self._processes.append(self.process)
