@@ -3,10 +3,11 @@
 //   vk-compute [--loop SECONDS] [--any]
 //
 // The input is written, and the results are read, through mapped memory, without a copy in between:
-// the GPU sees what the program wrote there and the other way round. A second way goes through
-// memory of the device, with copies.
-// --loop goes on round by round and prints "rounds: N"; --any takes the first Vulkan device, not
-// only venus. Exit status: 0 every value right, 1 some wrong, 2 no such device, or it was lost.
+// the GPU sees what the program wrote there and the other way round. Every second round goes
+// through memory of the device, with copies. --loop goes on round by round and prints "rounds: N";
+// --any takes the first Vulkan device, not only venus.
+//
+// Exit status: 0 every value right, 1 some wrong, 2 no such device, or it was lost.
 #include "vk.h"
 
 #include <inttypes.h>

@@ -3,16 +3,16 @@
 //
 //   vk-maps [--live N] [--kib N] [--hold] [--churn SECONDS] [--any]
 //
-// --live N       N allocations (1000), all mapped at once. The processor writes into each, the GPU
-// copies out of each
-//                and fills a part of each, the processor checks all of it.
-// --kib N        the size of each (128); every seventh is a page larger, so that sizes differ
-// --hold         prints "holding", then checks all again for each line "verify" on standard input
-// and prints
-//                "verified N"; at its end it frees all and goes on
-// --churn S      then allocates, maps, writes, checks and frees one after the other; prints
-// "cycles: N" Exit status: 0 all right, 1 wrong contents, 2 an allocation or a map failed, or the
-// device was lost.
+// --live N   N allocations (1000), all mapped at once. The processor writes into each, the GPU
+//            copies out of each and fills a part of each, the processor checks all of it.
+// --kib N    the size of each (128); every seventh is a page larger, so that sizes differ
+// --hold     prints "holding", then checks all again for each line "verify" on standard input and
+//            prints "verified N: N wrong"; when that ends it frees all and goes on
+// --churn S  then allocates, maps, writes, checks and frees one after the other; prints "cycles: N"
+// --any      takes the first Vulkan device, not only venus
+//
+// Exit status: 0 all right, 1 wrong contents, 2 an allocation or a map failed, or the device was
+// lost.
 #include "vk.h"
 
 #include <inttypes.h>

@@ -4,8 +4,9 @@
 //
 // A render pass into an image of the device, with depth; vertices and the texture's pixels are
 // written through mapped memory, and the picture is read through it. --loop draws and checks frame
-// after frame and prints "frames: N". Exit status: 0 every pixel right, 1 some wrong, 2 could not
-// draw.
+// after frame and prints "frames: N"; --any takes the first Vulkan device, not only venus.
+//
+// Exit status: 0 every pixel right, 1 some wrong, 2 could not draw.
 #include "vk.h"
 
 #include <errno.h>
