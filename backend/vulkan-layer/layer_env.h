@@ -1,11 +1,12 @@
+/* SPDX-License-Identifier: MIT */
 /**
  * How a process gets our Vulkan layer: the names of the environment variables and their values.
  *
- * The supervisor sets these for the render server and for nothing else; the layer and its tests read
- * the same names. Only constants, so that neither side includes anything of the other.
+ * The supervisor sets these for the render server and for nothing else; the layer and its tests
+ * read the same names. Only constants, so that neither side includes anything of the other.
  *
- * What to set, for a layer installed in the folder DIR (VGD_LAYER_SUBFOLDER below the library folder,
- * or the build folder's backend/vulkan-layer):
+ * What to set, for a layer installed in the folder DIR (VGD_LAYER_SUBFOLDER below the library
+ * folder, or the build folder's backend/vulkan-layer):
  *
  *   VK_ADD_LAYER_PATH   DIR, if VK_LAYER_PATH is not set in the environment taken over. The loader
  *                       ignores VK_ADD_LAYER_PATH when VK_LAYER_PATH is there: then VK_LAYER_PATH
@@ -33,8 +34,8 @@
 #define VGD_LAYER_ENV_HOST_MEMORY "VGD_VULKAN_HOST_MEMORY"
 #define VGD_LAYER_HOST_MEMORY_ON "1"
 
-/* Hex digits, either case, no separators. Set but malformed shows no device at all: a guest must not
- * get a device that the host's administrator did not name. */
+/* Hex digits, either case, no separators. Set but malformed shows no device at all: a guest must
+ * not get a device that the host's administrator did not name. */
 #define VGD_LAYER_ENV_DEVICE_UUID "VGD_VULKAN_DEVICE_UUID"
 #define VGD_LAYER_UUID_DIGITS 32
 
