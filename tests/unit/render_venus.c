@@ -14,7 +14,7 @@
 #include "call_guard.h"
 #include "log.h"
 #include "loop.h"
-#include "render_server.h"
+#include "render_server_fixture.h"
 #include "virgl.h"
 
 #define PAGE 4096u

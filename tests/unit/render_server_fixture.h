@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A render server for tests: what the supervisor does for the worker. */
-#ifndef VGD_TESTS_RENDER_SERVER_H
-#define VGD_TESTS_RENDER_SERVER_H
+#ifndef VGD_TESTS_RENDER_SERVER_FIXTURE_H
+#define VGD_TESTS_RENDER_SERVER_FIXTURE_H
 
 #include <fcntl.h>
 #include <signal.h>
