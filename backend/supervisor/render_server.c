@@ -119,15 +119,13 @@ static void server_exited(void *user, uint32_t events)
     pid_t pid = s->pid;
     siginfo_t info = {0};
     (void)waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG);
-    if (info.si_code == CLD_EXITED) {
-        vgd_log(VGD_LOG_WARNING, "server", "render server %d ended with status %d", (int)pid,
-                info.si_status);
-    } else {
-        vgd_log(VGD_LOG_WARNING, "server", "render server %d died of signal %d (%s)", (int)pid,
-                info.si_status, strsignal(info.si_status));
-    }
+    bool exited = info.si_code == CLD_EXITED;
+    bool died = !exited || info.si_status != 0;
+    vgd_log(died ? VGD_LOG_WARNING : VGD_LOG_DEBUG, "server", "render server %d %s %d%s%s",
+            (int)pid, exited ? "ended with status" : "was ended by signal", info.si_status,
+            exited ? "" : ", ", exited ? "" : strsignal(info.si_status));
     vgd_render_server_end(s);
-    s->config.on_exit(s->config.user);
+    s->config.on_exit(s->config.user, died);
 }
 
 /* Waits for the exec, or for why not: as long as it takes to read a program's header. */

@@ -24,10 +24,11 @@
 struct vgd_render_server;
 
 struct vgd_render_server_config {
-    struct vgd_loop *loop;       /* borrowed */
-    const char *program;         /* "": where distributions put it; copied */
-    const char *layer_dir;       /* of our Vulkan layer's manifest; ""; copied */
-    void (*on_exit)(void *user); /* it ended by itself */
+    struct vgd_loop *loop; /* borrowed */
+    const char *program;   /* "": where distributions put it; copied */
+    const char *layer_dir; /* of our Vulkan layer's manifest; ""; copied */
+    /** It ended by itself. @died: not as it does when its worker is gone. */
+    void (*on_exit)(void *user, bool died);
     void *user;
 };
 

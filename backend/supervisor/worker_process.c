@@ -132,10 +132,10 @@ static void end_generation(struct vgd_worker_process *p)
     strays_due(p);
 }
 
-static void server_exited(void *user)
+static void server_exited(void *user, bool died)
 {
     struct vgd_worker_process *p = user;
-    p->server_deaths_count++;
+    p->server_deaths_count += died;
     vgd_worker_process_kill(p, "its render server is gone");
 }
 
@@ -153,6 +153,7 @@ static void answer_want_server(struct vgd_worker_process *p, const struct vgd_li
     m.status = st;
     if (st != VGD_OK) {
         vgd_log(VGD_LOG_WARNING, "server", "no Vulkan: %s", m.why);
+        strays_due(p); /* a child that could not become one */
     } else {
         m.why[0] = '\0';
     }
