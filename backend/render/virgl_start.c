@@ -360,7 +360,10 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
         vgd_fd_closep(&v->drm_fd);
         st = retry && init_library(v, why, why_bytes) ? VGD_OK : VGD_HOST_FAILED;
         if (st == VGD_OK) {
-            (void)snprintf(why, why_bytes, "virglrenderer cannot start with its render server");
+            (void)snprintf(
+                why, why_bytes,
+                "the render server ended at once: is virgl_render_server of the same version "
+                "as libvirglrenderer (package virgl-server)?");
         }
     }
     if (st != VGD_OK) {
