@@ -343,6 +343,7 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
     v->loop = options->loop;
     v->drm_fd = v->server_fd = v->server_socket_fd = -1;
     v->has_gl = options->want_virgl;
+    v->venus_call_ms = options->vulkan_call_ms != 0 ? options->vulkan_call_ms : VGD_VULKAN_CALL_MS;
     v->poll_timer = vgd_timer_create(options->loop, vgd_virgl_poll_timer_fired, v);
     enum vgd_status st = v->poll_timer != NULL ? VGD_OK : VGD_NO_MEMORY;
     if (st == VGD_OK && v->has_gl) {

@@ -5,7 +5,7 @@
  * a message to the context's own process, which the render server made. Creating a context or a
  * blob waits for the answer.
  *
- *   live --(its process ends, or does not answer within VENUS_CALL_MS)--> lost --> destroyed
+ *   live --(its process ends, or does not answer within vulkan_call_ms)--> lost --> destroyed
  *
  * A context's process ends for a reason of the guest's own (a fence on a ring that it never bound,
  * a broken command), by a driver that crashes, or because somebody kills it. That is seen at once
@@ -29,9 +29,6 @@
 #include "fd.h"
 #include "log.h"
 
-/* A context's process may have to finish a pipeline before it looks at a message; on a CPU that
- * takes seconds. */
-#define VENUS_CALL_MS 10000
 /* The render server makes 256 processes, those not yet gone among them, and 0.10's ends itself when
  * it is asked for one more. */
 #define VENUS_CONTEXTS_MAX 192u
@@ -60,7 +57,8 @@ static bool hung_up(int fd)
 
 void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx)
 {
-    vgd_call_guard_begin(ctx != NULL ? ctx->venus->socket_fd : v->server_socket_fd, VENUS_CALL_MS);
+    vgd_call_guard_begin(ctx != NULL ? ctx->venus->socket_fd : v->server_socket_fd,
+                         v->venus_call_ms);
 }
 
 static void forget_server(struct virgl *v)
@@ -115,14 +113,14 @@ void vgd_virgl_venus_end(struct virgl *v, struct context *ctx)
     }
     if (ctx != NULL) {
         vgd_log(VGD_LOG_WARNING, "render",
-                "ctx=%u: its Vulkan process did not answer for %d s and is ended", ctx->id,
-                VENUS_CALL_MS / 1000);
+                "ctx=%u: its Vulkan process did not answer for %d ms and is ended", ctx->id,
+                v->venus_call_ms);
         lose(v, ctx);
         return;
     }
     /* Without its server this process is half of what it should be: both are made anew. */
-    vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d s",
-            VENUS_CALL_MS / 1000);
+    vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d ms",
+            v->venus_call_ms);
     forget_server(v);
     vgd_loop_quit(v->loop, EXIT_FAILURE);
 }
@@ -413,7 +411,7 @@ static bool trial_fence(struct virgl *v)
     if (vgd_virgl_venus_fence(v, ctx, 0, 1, &done) != VGD_OK) {
         return false;
     }
-    uint64_t end_ns = vgd_now_ns() + VENUS_CALL_MS * 1000000ull;
+    uint64_t end_ns = vgd_now_ns() + (uint64_t)v->venus_call_ms * 1000000u;
     while (ctx->venus->rings[0].retired_seq == 0 && vgd_now_ns() < end_ns &&
            !hung_up(ctx->venus->socket_fd)) {
         struct pollfd p = {.fd = virgl_renderer_context_get_poll_fd(ctx->id), .events = POLLIN};
