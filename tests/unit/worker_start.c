@@ -96,6 +96,8 @@ static void tear_down(void)
 
 TestSuite(worker_start, .init = set_up, .fini = tear_down, .timeout = 120);
 
+static struct vgd_link_vk_choice earlier_vulkan;
+
 static void greet(bool virgl, bool venus)
 {
     VGD_AUTO_FD vault = vgd_vault_create();
@@ -110,6 +112,7 @@ static void greet(bool virgl, bool venus)
         .vault_bytes = sizeof(struct vgd_vault),
         .frames_bytes = VGD_FRAMES_BYTES,
         .window_bytes = WINDOW_BYTES,
+        .vulkan = earlier_vulkan,
     };
     int fds[2] = {vault, frames};
     cr_assert_eq(vgd_link_send(to_worker, VGD_LINK_HELLO, &hello, sizeof(hello), fds, 2), VGD_OK);
@@ -201,9 +204,39 @@ Test(worker_start, vulkan_alone)
     (void)close(fd);
     cr_assert(turn_until(&seen.ready, &seen.closed, READY_WITHIN_NS));
     cr_expect_str_eq(seen.report.gpu_name, seen.report.vulkan_name);
+    cr_expect_eq(seen.report.vulkan.known, 1);
+    cr_expect_str_eq(seen.report.vulkan.name, seen.report.vulkan_name);
     cr_expect(seen.report.has_3d);
     cr_expect_eq(seen.report.num_capsets, 1);
     cr_expect_eq(seen.report.choice.platform, 0);
+}
+
+/* What an earlier worker found is not searched for again: this device is nowhere. */
+Test(worker_start, an_earlier_choice_is_taken_as_it_is)
+{
+    const char *path = render_server_path();
+    if (path == NULL) {
+        cr_skip("virgl_render_server is not installed (package virgl-server)");
+        return;
+    }
+    earlier_vulkan = (struct vgd_link_vk_choice){.known = 1,
+                                                 .one_of_many = 1,
+                                                 .device_uuid = {1, 2, 3},
+                                                 .name = "a device",
+                                                 .why = "it was there"};
+    greet(false, true);
+    cr_assert(turn_until(&seen.wants_server, &seen.ready, READY_WITHIN_NS));
+    cr_expect_eq(seen.want.host_memory, 0);
+    cr_expect_eq(seen.want.one_device, 1);
+    cr_expect_eq(memcmp(seen.want.device_uuid, earlier_vulkan.device_uuid, 16), 0);
+    int fd = -1;
+    server = render_server_start(path, &fd);
+    answer(VGD_OK, "", fd);
+    (void)close(fd);
+    cr_assert(turn_until(&seen.ready, &seen.closed, READY_WITHIN_NS));
+    cr_expect_str_eq(seen.report.vulkan_name, "a device");
+    cr_expect_str_eq(seen.report.vulkan_note, "it was there");
+    cr_expect_eq(memcmp(&seen.report.vulkan, &earlier_vulkan, sizeof(earlier_vulkan)), 0);
 }
 
 Test(worker_start, without_the_server_there_is_opengl_and_a_reason)
@@ -215,6 +248,7 @@ Test(worker_start, without_the_server_there_is_opengl_and_a_reason)
     cr_assert(turn_until(&seen.ready, &seen.closed, READY_WITHIN_NS));
     cr_expect_str_empty(seen.report.vulkan_name);
     cr_expect_str_eq(seen.report.vulkan_note, "it is not installed");
+    cr_expect_eq(seen.report.vulkan.known, 0);
     cr_expect(seen.report.has_3d);
     cr_expect_eq(seen.report.num_capsets, 2);
 }
