@@ -118,6 +118,7 @@ struct virgl {
     struct vgd_timer *venus_timer; /* tells of losses; polls what has no descriptor to wait on */
     struct vgd_watch *server_watch;
     bool venus_signalled;         /* written by the library's callback, inside its poll */
+    bool venus_asked;             /* since the last batch_end, for a fence without a descriptor */
     int venus_call_ms;            /* how long a call may wait for a process */
     uint32_t venus_count;         /* contexts with a process */
     uint64_t venus_wait_start_ns; /* when the venus_timer's polling last saw a fence signal */
@@ -218,6 +219,8 @@ int vgd_virgl_get_server_fd(void *cookie, uint32_t version);
 void vgd_virgl_write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t seq);
 /** Tell the device of what vgd_virgl_write_context_fence has noted. It may call any operation. */
 void vgd_virgl_venus_deliver(struct virgl *v);
+/** Look for a moment for fences that were just asked for, where nothing else would tell. */
+void vgd_virgl_venus_batch_end(struct virgl *v);
 /** Make the library's context and learn its process. @text_len at most 64. */
 VGD_MUST_CHECK enum vgd_status vgd_virgl_venus_create(struct virgl *v, struct context *ctx,
                                                       const char *text, uint32_t text_len);

@@ -188,8 +188,9 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
     }
     if (v->has_venus) {
         flags |= VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER;
-        /* A descriptor for each Vulkan context that tells of fences. With OpenGL it would also make
-         * a thread for OpenGL's fences, which is slower than polling (virgl_fence.c). */
+        /* A descriptor for each Vulkan context that tells of fences. With OpenGL the flag would
+         * also make a thread for OpenGL's fences, and that one loses a fence for good when a
+         * context is destroyed while it waits for another's. */
         flags |= v->has_gl ? 0 : VIRGL_RENDERER_THREAD_SYNC;
     }
     (void)virgl_set_debug_callback(lib_log);

@@ -32,6 +32,7 @@
 /* The render server makes 256 processes, those not yet gone among them, and 0.10's ends itself when
  * it is asked for one more. */
 #define VENUS_CONTEXTS_MAX 192u
+#define SPIN_NS 20000u /* an answer of an idle process takes less */
 #define POLL_FASTEST_NS 20000u
 #define POLL_SLOWEST_NS 1000000u
 #define POLL_WAIT_SHARE 4u /* the next look comes after this part of the wait so far */
@@ -249,6 +250,19 @@ static bool poll_contexts(const struct virgl *v)
     return waiting;
 }
 
+void vgd_virgl_venus_batch_end(struct virgl *v)
+{
+    if (!v->venus_asked) {
+        return;
+    }
+    v->venus_asked = false;
+    uint64_t end_ns = vgd_now_ns() + SPIN_NS;
+    while (poll_contexts(v) && vgd_now_ns() < end_ns) {
+        vgd_virgl_venus_deliver(v);
+    }
+    vgd_virgl_venus_deliver(v);
+}
+
 static void venus_timer_fired(void *user)
 {
     struct virgl *v = user;
@@ -286,6 +300,7 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
     if (ctx->lost) {
         return VGD_LOST;
     }
+    v->venus_asked = v->venus_asked || !venus->has_fence_fd;
     if (!venus->has_fence_fd && venus->pending_rings == 0) {
         v->venus_wait_start_ns = vgd_now_ns();
         vgd_timer_start(v->venus_timer, POLL_FASTEST_NS);
