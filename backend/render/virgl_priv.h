@@ -230,8 +230,8 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
                                       uint64_t seq, bool *out_done);
 /** Is the process gone? Then the context is lost from here on. */
 bool vgd_virgl_venus_is_lost(struct virgl *v, struct context *ctx);
-/** Around each call of the library that may wait for the process of @ctx (NULL: for the render
- * server): one that takes longer than venus_call_ms fails, and costs that process its life. */
+/** Around each call of the library that may wait for the process of @ctx: one that takes longer
+ * than venus_call_ms fails, and costs that process its life. */
 void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx);
 void vgd_virgl_venus_end(struct virgl *v, struct context *ctx);
 

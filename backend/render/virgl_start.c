@@ -293,7 +293,7 @@ static enum vgd_status learn(struct virgl *v, const struct vgd_virgl_options *op
         v->is_software = vgd_gl_is_software(v->gpu_name);
         learn_export(v);
     }
-    if (v->has_venus) {
+    if (v->has_venus && options->vulkan != NULL) {
         (void)snprintf(v->vulkan_name, sizeof(v->vulkan_name), "%s", options->vulkan->name);
         v->is_software = v->is_software || options->vulkan->is_software;
     }

@@ -56,10 +56,9 @@ static bool hung_up(int fd)
     return fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
-void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx)
+static void server_begin(const struct virgl *v)
 {
-    vgd_call_guard_begin(ctx != NULL ? ctx->venus->socket_fd : v->server_socket_fd,
-                         v->venus_call_ms);
+    vgd_call_guard_begin(v->server_socket_fd, v->venus_call_ms);
 }
 
 static void forget_server(struct virgl *v)
@@ -74,6 +73,17 @@ static void server_ended(void *user, uint32_t events)
     (void)events;
     vgd_log(VGD_LOG_WARNING, "render", "the render server is gone: no new Vulkan contexts");
     forget_server(v);
+}
+
+static void server_end(struct virgl *v)
+{
+    if (vgd_call_guard_end()) {
+        /* Without its server this process is half of what it should be: both are made anew. */
+        vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d ms",
+                v->venus_call_ms);
+        forget_server(v);
+        vgd_loop_quit(v->loop, EXIT_FAILURE);
+    }
 }
 
 static void close_venus(struct venus *venus)
@@ -91,9 +101,9 @@ static void end_context(struct virgl *v, struct context *ctx)
     }
     close_venus(ctx->venus);
     v->venus_count--;
-    vgd_virgl_venus_begin(v, NULL);
+    server_begin(v);
     virgl_renderer_context_destroy(ctx->id);
-    vgd_virgl_venus_end(v, NULL);
+    server_end(v);
 }
 
 static void lose(struct virgl *v, struct context *ctx)
@@ -107,23 +117,19 @@ static void lose(struct virgl *v, struct context *ctx)
     vgd_timer_start(v->venus_timer, 0); /* the device is told from the loop, not from a call */
 }
 
+void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx)
+{
+    vgd_call_guard_begin(ctx->venus->socket_fd, v->venus_call_ms);
+}
+
 void vgd_virgl_venus_end(struct virgl *v, struct context *ctx)
 {
-    if (!vgd_call_guard_end()) {
-        return;
-    }
-    if (ctx != NULL) {
+    if (vgd_call_guard_end()) {
         vgd_log(VGD_LOG_WARNING, "render",
                 "ctx=%u: its Vulkan process did not answer for %d ms and is ended", ctx->id,
                 v->venus_call_ms);
         lose(v, ctx);
-        return;
     }
-    /* Without its server this process is half of what it should be: both are made anew. */
-    vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d ms",
-            v->venus_call_ms);
-    forget_server(v);
-    vgd_loop_quit(v->loop, EXIT_FAILURE);
 }
 
 bool vgd_virgl_venus_is_lost(struct virgl *v, struct context *ctx)
@@ -358,9 +364,9 @@ enum vgd_status vgd_virgl_venus_create(struct virgl *v, struct context *ctx, con
     }
     ctx->venus->socket_fd = -1;
     int free_before = next_fd(v->server_socket_fd);
-    vgd_virgl_venus_begin(v, NULL);
+    server_begin(v);
     int rc = virgl_renderer_context_create_with_flags(ctx->id, VGD_CAPSET_VENUS, text_len, text);
-    vgd_virgl_venus_end(v, NULL);
+    server_end(v);
     if (rc != 0) {
         free(ctx->venus);
         ctx->venus = NULL;
