@@ -25,6 +25,10 @@
 #define IDS_MAX 60000u
 #define CONTEXTS_MAX 1000u
 
+/* virgl_caps_v2 (virgl_hw.h): where capability_bits lies, and one bit of its highest byte. */
+#define CAPS_V2_BITS_AT 392u
+#define CAP_ARB_BUFFER_STORAGE_TOP 0x80u
+
 /* A command sent, or waiting for room in the queue. */
 struct pending {
     struct pending *next;
@@ -404,6 +408,16 @@ void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
     }
 }
 
+/* Coherent buffers are blobs that the client maps: not without a host-visible region. A guest's
+ * driver asks the kernel for one; a vtest client has only the capset to go by. */
+static void mask_capset(const struct vgd_vtest_device *dev, uint32_t id, uint8_t *bytes,
+                        uint32_t n_bytes)
+{
+    if (id == VGD_CAPSET_VIRGL2 && !dev->has_window && n_bytes >= CAPS_V2_BITS_AT + 4) {
+        bytes[CAPS_V2_BITS_AT + 3] &= (uint8_t)~CAP_ARB_BUFFER_STORAGE_TOP;
+    }
+}
+
 /* What contexts there can be, and what each of them can do. False: the device did not answer. */
 static bool ask_capsets(struct vgd_vtest_device *dev)
 {
@@ -424,6 +438,7 @@ static bool ask_capsets(struct vgd_vtest_device *dev)
             free(bytes);
             return false;
         }
+        mask_capset(dev, info.capset_id, bytes, n_bytes < max_bytes ? n_bytes : max_bytes);
         dev->capsets[dev->n_capsets++] = (struct vgd_vtest_capset){
             .id = info.capset_id,
             .max_version = info.max_version,
