@@ -134,12 +134,7 @@ void vtest_client_drop(struct vtest_client *client, const char *why)
     client->is_gone = true;
     client->bridge->n_connected--;
     vgd_log(VGD_LOG_INFO, "client", "%u (%s) ends: %s", client->number, client->name, why);
-    if (client->is_stalled) {
-        client->is_stalled = false;
-        if (client->waits_idle) {
-            vgd_vtest_device_await(client->dev, false);
-        }
-    }
+    client->is_stalled = false;
     vgd_watch_remove(&client->watch);
     vgd_fd_closep(&client->fd);
     forget_out(client);
@@ -407,9 +402,15 @@ void vtest_client_progress(struct vtest_client *client)
     if (client->n_asked > 0) {
         vtest_look_at_queries(client);
     }
-    if (client->waits_idle && client->n_busy == 0) {
+    if (client->waits_idle && client->n_busy > 0) {
+        /* The last one has been answered before others: they are on different timelines. */
+        if (client->last_busy == 0) {
+            vgd_vtest_device_await_all(client->dev, client->ctx_id);
+        }
+        return;
+    }
+    if (client->waits_idle) {
         client->waits_idle = false;
-        vgd_vtest_device_await(client->dev, false);
         uint32_t busy = 0;
         vtest_client_reply(client, VGD_VTEST_RESOURCE_BUSY_WAIT, &busy, sizeof(busy), NULL);
         vtest_client_go(client);

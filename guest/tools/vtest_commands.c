@@ -198,7 +198,7 @@ static void busy_wait(struct vtest_client *client, const struct vgd_vtest_resour
     }
     if (client->n_busy > 0 && (wait->flags & VGD_VTEST_BUSY_WAIT_WAIT) != 0) {
         client->waits_idle = true;
-        vgd_vtest_device_await(client->dev, true);
+        vgd_vtest_device_await(client->dev, client->last_busy);
         vtest_client_stall(client);
         return;
     }

@@ -33,6 +33,8 @@
 struct pending {
     struct pending *next;
     struct vgd_guest_command *cmd; /* NULL: not in the queue yet */
+    uint64_t number;
+    bool is_awaited;
     struct vgd_vtest_send send;
     uint8_t body[VGD_VTEST_BODY_MAX];
 };
@@ -57,14 +59,14 @@ struct vgd_vtest_device {
     uint8_t *memory; /* borrowed of the guest's RAM */
     uint64_t memory_gpa;
     struct list in_flight, waiting;
-    uint32_t n_waiting, n_awaited;
+    uint32_t n_waiting;
     struct pending *free_pending;
-    uint64_t next_fence_id;
+    uint64_t next_fence_id, next_number;
     struct ids resources, contexts;
     struct vgd_vtest_capset capsets[CAPSETS_MAX];
     uint32_t n_capsets;
     bool has_context_init, has_window;
-    bool is_lazy; /* told the device that nobody waits */
+    uint32_t calls_after; /* as the driver was told last */
     bool must_kick, is_gone, is_collecting, wants_room;
     uint64_t spin_ns;
 };
@@ -225,7 +227,7 @@ static bool begin(struct vgd_vtest_device *dev, struct pending *p)
     return true;
 }
 
-void vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vtest_send *send)
+uint64_t vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vtest_send *send)
 {
     assert(send->body_bytes <= VGD_VTEST_BODY_MAX);
     struct pending *p = dev->free_pending;
@@ -236,6 +238,8 @@ void vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vtest_
         assert(p != NULL); /* a hundred bytes: the bridge cannot go on without */
     }
     p->cmd = NULL;
+    p->number = ++dev->next_number;
+    p->is_awaited = false;
     p->send = *send;
     if ((p->send.hdr.flags & VGD_FLAG_FENCE) != 0) {
         p->send.hdr.fence_id = ++dev->next_fence_id;
@@ -247,6 +251,7 @@ void vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vtest_
         list_add(&dev->waiting, p);
         dev->n_waiting++;
     }
+    return p->number;
 }
 
 bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev)
@@ -261,9 +266,25 @@ bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev)
     return false;
 }
 
-void vgd_vtest_device_await(struct vgd_vtest_device *dev, bool is_begun)
+static void await(struct list *list, uint64_t number, uint32_t ctx_id)
 {
-    dev->n_awaited += is_begun ? 1 : -1u;
+    for (struct pending *p = list->first; p != NULL; p = p->next) {
+        if (p->number == number || (number == 0 && p->send.hdr.ctx_id == ctx_id)) {
+            p->is_awaited = true;
+        }
+    }
+}
+
+void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number)
+{
+    await(&dev->in_flight, number, 0);
+    await(&dev->waiting, number, 0);
+}
+
+void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id)
+{
+    await(&dev->in_flight, 0, ctx_id);
+    await(&dev->waiting, 0, ctx_id);
 }
 
 static void answer(struct vgd_vtest_device *dev, struct pending *p)
@@ -351,6 +372,13 @@ static void on_gone(struct vgd_vtest_device *dev)
     }
 }
 
+static void on_call(void *user, uint32_t events)
+{
+    (void)events;
+    struct vgd_vtest_device *dev = user; /* the answers are collected after this turn */
+    (void)vgd_guest_frontend_calls(vgd_guest_gpu_frontend(dev->gpu), VGD_GUEST_CONTROL);
+}
+
 static void on_event(void *user, uint32_t events)
 {
     (void)events;
@@ -369,6 +397,30 @@ static void on_socket(void *user, uint32_t events)
     if ((events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) {
         on_gone(dev);
     }
+}
+
+static bool is_same_timeline(const struct vgd_ctrl_hdr *a, const struct vgd_ctrl_hdr *b)
+{
+    return a->flags == b->flags && a->ctx_id == b->ctx_id && a->ring_idx == b->ring_idx;
+}
+
+/* After how many answers is the first here that somebody waits for, at the earliest? What is before
+ * it without a fence, or on its timeline, is certainly answered before. */
+static uint32_t answers_until_awaited(const struct vgd_vtest_device *dev)
+{
+    const struct pending *awaited = dev->in_flight.first;
+    while (awaited != NULL && !awaited->is_awaited) {
+        awaited = awaited->next;
+    }
+    if (awaited == NULL) {
+        return dev->n_waiting > 0 || dev->wants_room ? 1 : LAZY_ANSWERS;
+    }
+    uint32_t n = 1;
+    for (const struct pending *p = dev->in_flight.first; p != awaited; p = p->next) {
+        n += (p->send.hdr.flags & VGD_FLAG_FENCE) == 0 ||
+             is_same_timeline(&p->send.hdr, &awaited->send.hdr);
+    }
+    return n < LAZY_ANSWERS ? n : LAZY_ANSWERS;
 }
 
 void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
@@ -393,12 +445,11 @@ void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
         if (dev->must_kick || dev->is_gone) {
             continue;
         }
-        /* Is an interrupt for each answer worth it? */
-        bool lazy = dev->n_awaited == 0 && dev->n_waiting == 0 && !dev->wants_room;
-        if (lazy != dev->is_lazy) {
-            dev->is_lazy = lazy;
-            if (!vgd_guest_gpu_calls_after(dev->gpu, lazy ? LAZY_ANSWERS : 1)) {
-                continue; /* some came meanwhile */
+        uint32_t calls_after = answers_until_awaited(dev);
+        if (calls_after != dev->calls_after) {
+            dev->calls_after = calls_after;
+            if (!vgd_guest_gpu_calls_after(dev->gpu, calls_after)) {
+                continue; /* they have come meanwhile */
             }
         }
         if (vgd_guest_queue_waiting_count(vgd_guest_gpu_queue(dev->gpu, VGD_GUEST_CONTROL)) > 0) {
@@ -490,7 +541,7 @@ static enum vgd_status bring_up(struct vgd_vtest_device *dev, int *fd,
     /* The driver closes the backend channel by itself, so a copy is watched. */
     int backend_fd = vgd_guest_frontend_backend_fd(fe);
     dev->backend_fd = backend_fd < 0 ? -1 : fcntl(backend_fd, F_DUPFD_CLOEXEC, 0);
-    dev->call_watch = watch(dev, vgd_guest_frontend_call_fd(fe, VGD_GUEST_CONTROL), on_event);
+    dev->call_watch = watch(dev, vgd_guest_frontend_call_fd(fe, VGD_GUEST_CONTROL), on_call);
     dev->cursor_watch = watch(dev, vgd_guest_frontend_call_fd(fe, VGD_GUEST_CURSOR), on_event);
     dev->socket_watch =
         vgd_loop_watch(dev->loop, vgd_guest_frontend_fd(fe), EPOLLRDHUP, on_socket, dev);

@@ -37,13 +37,16 @@ struct vgd_vtest_send {
 };
 
 /** Send a command; it waits here where the queue is full. @send->done is called once, from the
- *  loop, never from within this call. The device acts in the order of sending. */
-void vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vtest_send *send);
+ *  loop, never from within this call. The device acts in the order of sending. Returns the
+ *  command's number; they grow. */
+uint64_t vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vtest_send *send);
 /** Is there room to take another message of a client? If not, on_room of the config says when. */
 bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev);
-/** Somebody waits for an answer now (true), or nobody any more: counts. While nobody does, answers
- *  are picked up when there is something else to do. */
-void vgd_vtest_device_await(struct vgd_vtest_device *dev, bool is_begun);
+/** Somebody waits for the answer to command @number (which vgd_vtest_device_send returned; an
+ *  answered one is fine). What nobody waits for is picked up when there is something else to do. */
+void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number);
+/** The same for every command of context @ctx_id. */
+void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id);
 
 /** Device memory, in a row, zeroed. NULL: there is none left. */
 uint8_t *vgd_vtest_device_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes, uint64_t *out_gpa);

@@ -89,10 +89,10 @@ static void op_done(void *user, const struct vgd_vtest_answer *answer)
 {
     struct vtest_op *op = user;
     struct vtest_client *client = op->client;
-    if (op->is_awaited) {
-        vgd_vtest_device_await(client->dev, false);
-    }
     client->n_busy -= op->is_busy;
+    if (client->last_busy == op->sent) {
+        client->last_busy = 0;
+    }
     if (!client->is_gone) {
         if (!vtest_is_error(answer)) {
             take_copies(op);
@@ -115,9 +115,6 @@ void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *bod
                    uint32_t body_bytes, uint64_t data_gpa, uint32_t data_bytes, uint32_t resp_bytes)
 {
     op->client->n_busy += op->is_busy;
-    if (op->is_awaited) {
-        vgd_vtest_device_await(op->client->dev, true);
-    }
     struct vgd_vtest_send send = {
         .hdr = hdr,
         .body = body,
@@ -128,7 +125,14 @@ void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *bod
         .done = op_done,
         .user = op,
     };
-    vgd_vtest_device_send(op->client->dev, &send);
+    struct vtest_client *client = op->client;
+    op->sent = vgd_vtest_device_send(client->dev, &send);
+    if (op->is_busy) {
+        client->last_busy = op->sent;
+    }
+    if (op->is_awaited) {
+        vgd_vtest_device_await(client->dev, op->sent);
+    }
 }
 
 static void then_drop(struct vtest_op *op, const struct vgd_vtest_answer *answer)

@@ -94,6 +94,7 @@ struct vtest_client {
     bool waits_idle;            /* it is RESOURCE_BUSY_WAIT */
     bool is_unfenced;           /* work was submitted that no fence covers yet */
     uint32_t n_busy;            /* commands in flight that keep it from being idle */
+    uint64_t last_busy;         /* the number of the last of them; 0: it is answered */
     struct vgd_idmap resources; /* struct vtest_resource by the client's number */
     uint64_t memory_bytes;
     struct vgd_idmap queries; /* struct vtest_query by handle */
@@ -131,6 +132,7 @@ struct vtest_op {
     bool is_busy;
     bool is_awaited;             /* the client waits for this one */
     struct vtest_memory *memory; /* with a reference; NULL: none */
+    uint64_t sent;               /* the number that the device gave it */
     uint64_t number;             /* as @then likes */
     uint32_t number_bytes;
     struct vtest_copy *copies; /* from the device to the client */

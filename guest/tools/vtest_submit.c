@@ -222,8 +222,10 @@ void vtest_submit(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, uin
         vtest_op_free(op);
         return;
     }
-    client->is_unfenced = true;
-    send_stream(op, gpa, n_bytes, -1);
+    /* With a fence at once: the client asks for one soon, and a renderer that puts work off until
+     * then loses the time in between. */
+    client->is_unfenced = false;
+    send_stream(op, gpa, n_bytes, 0);
 }
 
 void vtest_fence(struct vtest_client *client)
