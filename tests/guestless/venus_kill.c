@@ -28,6 +28,7 @@
 #define KILLS_MAX 1000u
 #define ANSWER_MEDIAN_MS 300.0
 #define ANSWER_MAX_MS 1000.0
+#define FLIGHT_MAX_MS 2000.0
 #define LOST_MAX_MS 5000u /* until the device has seen that a context is dead */
 #define GROWTH_MAX_KIB 2048
 
@@ -49,6 +50,8 @@ struct report {
     uint32_t guest;
     bool done;        /* the kill itself */
     double answer_ms; /* SIGKILL to the first answer after it */
+    double flight_ms; /* to the last answer of what was in flight */
+    double lost_ms;   /* to the first submit that is refused */
     double again_ms;  /* to a new context that works */
     uint32_t unanswered;
     uint32_t spurious;
@@ -156,12 +159,14 @@ static void one_kill(const struct options *o, struct scene *s, struct venus_user
         r->unanswered += !vgd_guest_gpu_wait(s->gpu, cmds[i], (int)LOST_MAX_MS);
         vgd_guest_gpu_end(s->gpu, cmds[i]);
     }
+    r->flight_ms = (double)(vgd_now_ns() - start_ns) / 1e6;
     /* The guest's mappings are the VMM's: nothing in them changes. */
     if (!venus_user_keeps(victim) || !venus_user_keeps(other)) {
         r->kept = false;
         blame(r, "mapped memory", "it changed");
     }
     r->lost_right = becomes_lost(s, victim->v.ctx_id, fence_id);
+    r->lost_ms = (double)(vgd_now_ns() - start_ns) / 1e6;
     if (!r->lost_right) {
         blame(r, "the victim", "its submits are not refused");
     }
@@ -269,6 +274,7 @@ static int compare_double(const void *a, const void *b)
 /* What the reports of all guests add up to. */
 struct sums {
     double answers[KILLS_MAX], agains[KILLS_MAX];
+    double flight_max, lost_max;
     uint32_t n, unanswered, spurious, deaths, not_kept, not_lost, not_let_go, not_working, others,
         fd_leaks;
     uint64_t violations;
@@ -284,6 +290,8 @@ static void add_up(struct sums *sum, const struct report *r)
     }
     sum->answers[sum->n] = r->answer_ms;
     sum->agains[sum->n] = r->again_ms;
+    sum->flight_max = r->flight_ms > sum->flight_max ? r->flight_ms : sum->flight_max;
+    sum->lost_max = r->lost_ms > sum->lost_max ? r->lost_ms : sum->lost_max;
     sum->n++;
     sum->unanswered += r->unanswered;
     sum->spurious = r->spurious > sum->spurious ? r->spurious : sum->spurious;
@@ -324,6 +332,9 @@ static int say(const struct options *o, struct sums *sum, uint32_t bad_ends)
              "to new contexts that work: median %.1f ms, max %.1f ms",
              sum->n, names[o->target], o->guests, median, worst, sum->agains[sum->n / 2],
              sum->agains[sum->n - 1]);
+    tap_note("what was in flight is answered after %.1f ms at most, the loss is seen after %.1f ms "
+             "at most",
+             sum->flight_max, sum->lost_max);
     (void)tap_ok(sum->unanswered == 0, "everything is answered", "%u are not", sum->unanswered);
     (void)tap_ok(sum->spurious == 0, "nothing is answered twice", "%u are", sum->spurious);
     if (o->sanitized) {
@@ -332,6 +343,9 @@ static int say(const struct options *o, struct sums *sum, uint32_t bad_ends)
         (void)tap_ok(median <= ANSWER_MEDIAN_MS && worst <= ANSWER_MAX_MS, "first answer in time",
                      "median %.1f ms (at most %.0f), max %.1f ms (at most %.0f)", median,
                      ANSWER_MEDIAN_MS, worst, ANSWER_MAX_MS);
+        (void)tap_ok(sum->flight_max <= FLIGHT_MAX_MS && sum->lost_max <= FLIGHT_MAX_MS,
+                     "what was in flight is answered in time", "%.1f and %.1f ms (at most %.0f)",
+                     sum->flight_max, sum->lost_max, FLIGHT_MAX_MS);
     }
     (void)tap_ok(sum->not_kept == 0, "mapped memory stays as it is", "not after %u kills",
                  sum->not_kept);
