@@ -8,12 +8,17 @@
 /* One entry may cross regions of guest memory that touch; more pieces than that are refused. */
 #define ENTRY_PIECES_MAX 64u
 
+void vgd_backing_free(struct vgd_backing *backing)
+{
+    free(backing->iov);
+    free(backing->entries);
+    *backing = (struct vgd_backing){0};
+}
+
 void vgd_backing_finish(struct vgd_gpu *gpu, struct vgd_resource *res)
 {
     gpu->counters->backing_entries_live -= res->backing.n_entries;
-    free(res->backing.iov);
-    free(res->backing.entries);
-    res->backing = (struct vgd_backing){0};
+    vgd_backing_free(&res->backing);
 }
 
 /* Add @piece to the list, joined to the last one where they touch: a guest's pages often do. */
@@ -96,6 +101,47 @@ static enum vgd_status entries_decode(struct vgd_gpu_call *call, uint32_t n_entr
     return VGD_OK;
 }
 
+enum vgd_status vgd_backing_take(struct vgd_gpu_call *call, uint32_t res_id, uint32_t n_entries,
+                                 struct vgd_backing *out)
+{
+    const struct vgd_gpu *gpu = call->gpu;
+    *out = (struct vgd_backing){0};
+    if (n_entries == 0) {
+        return VGD_REFUSE(call, VGD_RANGE, "res=%" PRIu32 ": no entries", res_id);
+    }
+    uint64_t entries_max = gpu->config.limits.backing_entries_max;
+    if (n_entries > entries_max - gpu->counters->backing_entries_live) {
+        return VGD_REFUSE(call, VGD_LIMIT,
+                          "res=%" PRIu32 " with %" PRIu32 " entries: backing_entries_max %" PRIu64,
+                          res_id, n_entries, entries_max);
+    }
+    struct vgd_backing backing = {.n_entries = n_entries};
+    enum vgd_status st = entries_decode(call, n_entries, &backing.entries, &backing.size_bytes);
+    if (st == VGD_OK && !gpu->replaying) {
+        st = translate(gpu, backing.entries, n_entries, &backing.iov, &backing.n_iov);
+        if (st == VGD_RANGE) {
+            (void)VGD_REFUSE(call, st, "res=%" PRIu32 ": entries outside guest memory", res_id);
+        }
+    }
+    if (st != VGD_OK) {
+        vgd_backing_free(&backing);
+        return st;
+    }
+    *out = backing;
+    return VGD_OK;
+}
+
+/* The renderer gets @res->backing, which is new. */
+static enum vgd_status backing_give(struct vgd_gpu *gpu, struct vgd_resource *res)
+{
+    if (res->in_renderer) {
+        return gpu->ops->resource_attach(gpu->render, res->id, res->backing.iov,
+                                         res->backing.n_iov);
+    }
+    /* One that a restore could not make for want of pages; what else is lost stays lost. */
+    return vgd_blob_is_guest(res) ? vgd_resource_materialise(gpu, res) : VGD_OK;
+}
+
 enum vgd_status vgd_do_attach_backing(struct vgd_gpu_call *call)
 {
     struct vgd_gpu *gpu = call->gpu;
@@ -111,39 +157,33 @@ enum vgd_status vgd_do_attach_backing(struct vgd_gpu_call *call)
     if (res == NULL) {
         return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32, cmd.resource_id);
     }
-    if (res->backing.n_entries != 0) {
-        return VGD_REFUSE(call, VGD_UNSUPPORTED, "res=%" PRIu32 " has backing already", res->id);
+    bool is_blob = res->kind == VGD_RESOURCE_BLOB;
+    if (res->backing.n_entries != 0 || (is_blob && res->as.blob.mem == VGD_BLOB_MEM_HOST3D)) {
+        return VGD_REFUSE(call, VGD_UNSUPPORTED, "res=%" PRIu32 " %s", res->id,
+                          res->backing.n_entries != 0 ? "has backing already"
+                                                      : "is memory of the host alone");
     }
-    if (cmd.nr_entries == 0) {
-        return VGD_REFUSE(call, VGD_RANGE, "res=%" PRIu32 ": no entries", res->id);
-    }
-    uint64_t entries_max = gpu->config.limits.backing_entries_max;
-    if (cmd.nr_entries > entries_max - gpu->counters->backing_entries_live) {
-        return VGD_REFUSE(call, VGD_LIMIT,
-                          "res=%" PRIu32 " with %" PRIu32 " entries: backing_entries_max %" PRIu64,
-                          res->id, cmd.nr_entries, entries_max);
-    }
-    struct vgd_backing backing = {.n_entries = cmd.nr_entries};
-    st = entries_decode(call, cmd.nr_entries, &backing.entries, &backing.size_bytes);
+    struct vgd_backing backing;
+    st = vgd_backing_take(call, res->id, cmd.nr_entries, &backing);
     if (st != VGD_OK) {
         return st;
     }
-    if (!gpu->replaying) {
-        st = translate(gpu, backing.entries, backing.n_entries, &backing.iov, &backing.n_iov);
-        if (st == VGD_OK && res->in_renderer) {
-            st = gpu->ops->resource_attach(gpu->render, res->id, backing.iov, backing.n_iov);
-        } else if (st == VGD_RANGE) {
-            (void)VGD_REFUSE(call, st, "res=%" PRIu32 ": entries outside guest memory", res->id);
-        }
-        if (st != VGD_OK) {
-            free(backing.iov);
-            free(backing.entries);
-            return st;
-        }
+    if (is_blob && backing.size_bytes < res->as.blob.size_bytes) {
+        st =
+            VGD_REFUSE(call, VGD_RANGE, "res=%" PRIu32 " of %" PRIu64 " bytes: entries of %" PRIu64,
+                       res->id, res->as.blob.size_bytes, backing.size_bytes);
+        vgd_backing_free(&backing);
+        return st;
     }
     res->backing = backing;
     gpu->counters->backing_entries_live += backing.n_entries;
-    return VGD_OK;
+    if (!gpu->replaying) {
+        st = backing_give(gpu, res);
+        if (st != VGD_OK) {
+            vgd_backing_finish(gpu, res);
+        }
+    }
+    return st;
 }
 
 enum vgd_status vgd_do_detach_backing(struct vgd_gpu_call *call)
@@ -160,6 +200,9 @@ enum vgd_status vgd_do_detach_backing(struct vgd_gpu_call *call)
     }
     if (res->backing.n_entries == 0) {
         return VGD_REFUSE(call, VGD_UNSUPPORTED, "res=%" PRIu32 " has no backing", res->id);
+    }
+    if (vgd_blob_is_guest(res)) {
+        vgd_scanouts_forget_resource(gpu, res); /* they show these pages */
     }
     if (res->backing.iov != NULL && res->in_renderer) {
         gpu->ops->resource_detach(gpu->render, res->id);
@@ -198,16 +241,18 @@ static enum vgd_status backing_remap(struct vgd_gpu *gpu, struct vgd_resource *r
         return VGD_OK;
     }
     backing_unmap(gpu, res);
-    if (st == VGD_OK && res->in_renderer) {
-        st = gpu->ops->resource_attach(gpu->render, res->id, iov, n_iov);
-    }
     if (st != VGD_OK) {
-        free(iov);
         return st;
     }
     backing->iov = iov;
     backing->n_iov = n_iov;
-    return VGD_OK;
+    st = backing_give(gpu, res);
+    if (st != VGD_OK) {
+        free(iov);
+        backing->iov = NULL;
+        backing->n_iov = 0;
+    }
+    return st;
 }
 
 void vgd_gpu_memory_changed(struct vgd_gpu *gpu)

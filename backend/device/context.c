@@ -6,6 +6,7 @@
 
 #include "device.h"
 #include "iov.h"
+#include "limits.h"
 
 /*
  * Query buffers of Mesa's virgl driver. Each query has a buffer of its own, made for nothing but
@@ -56,8 +57,7 @@ struct vgd_context *vgd_context_find(const struct vgd_gpu *gpu, uint32_t id)
     return id == 0 ? NULL : vgd_idmap_find(&gpu->contexts, id);
 }
 
-/* The context that the command's header names, live or lost. */
-static enum vgd_status named_context(struct vgd_gpu_call *call, struct vgd_context **out)
+enum vgd_status vgd_context_named(struct vgd_gpu_call *call, struct vgd_context **out)
 {
     *out = vgd_context_find(call->gpu, call->hdr.ctx_id);
     return *out != NULL ? VGD_OK
@@ -172,7 +172,7 @@ enum vgd_status vgd_do_ctx_destroy(struct vgd_gpu_call *call)
     enum vgd_status st = vgd_cmd_ctx_destroy_decode(&call->body);
     struct vgd_context *ctx = NULL;
     if (st == VGD_OK) {
-        st = named_context(call, &ctx);
+        st = vgd_context_named(call, &ctx);
     }
     if (st != VGD_OK) {
         return st;
@@ -207,7 +207,7 @@ static enum vgd_status named_pair(struct vgd_gpu_call *call, struct vgd_context 
     struct vgd_cmd_ctx_resource cmd;
     enum vgd_status st = vgd_cmd_ctx_resource_decode(&call->body, &cmd);
     if (st == VGD_OK) {
-        st = named_context(call, out_ctx);
+        st = vgd_context_named(call, out_ctx);
     }
     if (st != VGD_OK) {
         return st;
@@ -315,6 +315,11 @@ static bool box_fits(const struct vgd_resource *res, const struct vgd_cmd_transf
     if (res->kind == VGD_RESOURCE_3D) {
         args = res->as.args_3d;
     }
+    if (res->kind == VGD_RESOURCE_BLOB) {
+        /* What picture lies in it is between the guest's driver and the renderer, which checks. */
+        return cmd->level <= VGD_TEXTURE_LEVEL_MAX && cmd->box.w <= UINT32_MAX - cmd->box.x &&
+               cmd->box.h <= UINT32_MAX - cmd->box.y && cmd->box.d <= UINT32_MAX - cmd->box.z;
+    }
     if (cmd->level > args.last_level) {
         return false;
     }
@@ -339,7 +344,7 @@ static enum vgd_status transfer_3d(struct vgd_gpu_call *call,
     enum vgd_status st = vgd_cmd_transfer_host_3d_decode(&call->body, &cmd);
     struct vgd_context *ctx = NULL;
     if (st == VGD_OK && call->hdr.ctx_id != 0) {
-        st = named_context(call, &ctx);
+        st = vgd_context_named(call, &ctx);
     }
     if (st != VGD_OK) {
         return st;
@@ -355,6 +360,9 @@ static enum vgd_status transfer_3d(struct vgd_gpu_call *call,
     if (ctx != NULL && ctx->lost) {
         vgd_context_complete_queries(ctx);
         return VGD_REFUSE(call, VGD_LOST, "ctx=%" PRIu32 " is lost", ctx->id);
+    }
+    if (vgd_blob_is_guest(res)) {
+        return VGD_OK; /* the guest's pages are all there is */
     }
     if (res->backing.iov == NULL || !res->in_renderer || !gpu->info.has_3d) {
         return VGD_REFUSE(call, VGD_UNSUPPORTED,
@@ -394,7 +402,7 @@ enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
     }
     struct vgd_context *ctx = NULL;
     if (st == VGD_OK) {
-        st = named_context(call, &ctx);
+        st = vgd_context_named(call, &ctx);
     }
     if (st != VGD_OK) {
         return st;

@@ -4,7 +4,9 @@
  *
  *   gpu.c       requests: header checks, dispatch, answers
  *   fence.c     timelines: what waits for the renderer
- *   resource.c  2D and 3D resources, 2D transfers
+ *   resource.c  2D and 3D resources, 2D transfers, UUIDs
+ *   blob.c      blob resources
+ *   window.c    blobs in the host-visible region
  *   backing.c   guest pages of resources, memory changes
  *   context.c   contexts, 3D transfers, submits, lost contexts
  *   scanout.c   scanouts, flush, cursor
@@ -39,7 +41,7 @@
 enum vgd_resource_kind {
     VGD_RESOURCE_2D,
     VGD_RESOURCE_3D,
-    VGD_RESOURCE_BLOB, /* not made by any command yet */
+    VGD_RESOURCE_BLOB,
 };
 
 /*
@@ -69,7 +71,7 @@ struct vgd_attachment {
 /*
  * A resource lives from its create command to UNREF or reset; scanouts and contexts that use it
  * are told to let go first. One that a restore could not give to the renderer has no in_renderer:
- * only UNREF, DETACH_BACKING and CTX_DETACH work on it.
+ * only UNREF, DETACH_BACKING, CTX_DETACH and UNMAP_BLOB work on it.
  */
 struct vgd_resource {
     uint32_t id;
@@ -81,17 +83,50 @@ struct vgd_resource {
         struct vgd_cmd_resource_create_3d args_3d; /* 3D */
         struct {
             uint32_t mem, flags;
-            uint64_t id, size_bytes;
+            uint64_t size_bytes;
         } blob;
     } as;
     struct vgd_backing backing;
     struct vgd_attachment *attachments;
+    struct vgd_map *map; /* owned by the device's list; NULL: not mapped */
+    bool has_uuid;
+    uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE];
     bool in_renderer;
+};
+
+/*
+ * A range of the host-visible region that a blob has, or had:
+ *
+ *   mapping --window--> mapped --UNMAP or UNREF--> going --window--> gone
+ *      |                                             ^
+ *      +--UNMAP or UNREF (asked at once) ------------+
+ *      +--window refuses--> gone
+ *
+ * Going: nobody's any more. What is asked for after it may have the range, since the window works
+ * in order. A map without resource that is still mapping is not wanted any more: it is unmapped if
+ * it comes.
+ */
+enum vgd_map_state {
+    VGD_MAP_MAPPING,
+    VGD_MAP_MAPPED,
+    VGD_MAP_GOING,
+};
+struct vgd_map {
+    struct vgd_map *prev, *next;
+    struct vgd_resource *res; /* NULL: let go */
+    enum vgd_map_state state;
+    uint64_t offset_bytes, len_bytes;
+    uint64_t map_token, unmap_token;   /* unanswered; 0: none */
+    struct vgd_gpu_request *map_req;   /* the MAP_BLOB that waits; or NULL */
+    struct vgd_gpu_request *unmap_req; /* the UNMAP_BLOB or UNREF that waits; or NULL */
+    bool asking, answered;             /* the window is being asked; and has answered already */
+    enum vgd_status answer;            /* when answered */
 };
 
 /* Requests that wait, oldest first. */
 struct vgd_gpu_waiters {
     struct vgd_gpu_request *first, *last;
+    uint64_t retired_seq; /* timelines: fences up to this one have signalled */
 };
 
 /*
@@ -114,6 +149,7 @@ struct vgd_context {
 
 struct vgd_scanout {
     struct vgd_resource *res; /* NULL: off */
+    struct vgd_image image;   /* of a blob: how it is a picture */
     struct vgd_rect src;
     bool fresh; /* set, and not flushed whole since */
 };
@@ -145,6 +181,11 @@ struct vgd_gpu {
     uint32_t waiting_count;                 /* of these, for a fence */
     struct vgd_gpu_waiters device_timeline; /* fences without a ring */
     struct vgd_gpu_waiters questions;       /* asked of the display */
+    struct vgd_gpu_waiters window_waiters;  /* asked of the window, and in no timeline */
+
+    struct vgd_map *maps; /* owned; the newest first */
+    uint32_t maps_count;
+    uint64_t window_token; /* the last one used; none is used twice */
 
     uint8_t *resp; /* owned scratch, for the largest response */
     size_t resp_bytes;
@@ -162,7 +203,9 @@ struct vgd_gpu_call {
     const uint8_t *cmd; /* whole, with its header */
     size_t cmd_bytes;
     bool logged;
-    bool answered; /* the handler completes the request itself, now or later */
+    bool answered;         /* the handler completes the request itself, now or later */
+    bool recorded;         /* the handler has appended the record itself, or wants none */
+    struct vgd_map *going; /* the answer waits until this is unmapped */
 };
 
 /* Say what the guest did wrong, once a command, and be @status. */
@@ -178,6 +221,8 @@ uint32_t vgd_gpu_resp_of(enum vgd_status status);
  *  a response that does not fit becomes a bare ERR_UNSPEC, or nothing at all. Not on any list. */
 void vgd_gpu_reply(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type,
                    size_t body_bytes);
+/** Answer @req, which is on no list: with its own success if @type is VGD_RESP_OK_NODATA. */
+void vgd_gpu_answer(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type);
 /** Run the handler of call->hdr.type on call->body. */
 VGD_MUST_CHECK enum vgd_status vgd_gpu_dispatch(struct vgd_gpu_call *call);
 
@@ -189,8 +234,15 @@ void vgd_list_remove(struct vgd_gpu_request *req);
 VGD_MUST_CHECK enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call);
 /** The command is done with @status: answer it, or let it wait for its fence. */
 void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status);
+/**
+ * Let a command that the window will answer take its place: in its timeline, with a fence of its
+ * own, or among window_waiters. Fails as the renderer's fence does; then @req is on no list.
+ */
+VGD_MUST_CHECK enum vgd_status vgd_fence_hold(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+/** The window has answered a held @req: complete it with @status as soon as its turn comes. */
+void vgd_fence_release(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status);
 /** Answer everything that waits on the rings of @ctx; @type VGD_RESP_OK_NODATA keeps each
- *  command's own answer. */
+ *  command's own answer. What is held waits on without a ring. */
 void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32_t type);
 
 /* resource.c */
@@ -198,9 +250,23 @@ enum vgd_status vgd_do_resource_create_2d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_resource_create_3d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_resource_unref(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_to_host_2d(struct vgd_gpu_call *call);
+enum vgd_status vgd_do_assign_uuid(struct vgd_gpu_call *call);
+enum vgd_status vgd_do_uuid_record(struct vgd_gpu_call *call);
 struct vgd_resource *vgd_resource_find(const struct vgd_gpu *gpu, uint32_t id);
 bool vgd_rect_fits(struct vgd_rect r, uint32_t w_px, uint32_t h_px);
-/** Make @res known to the renderer, as its create command says. */
+/** Is @format one of the eight of RESOURCE_CREATE_2D, of 4 bytes a pixel? */
+bool vgd_format_2d_known(uint32_t format);
+/** May the guest have one more resource, with id @id, that takes @size_bytes of the host? */
+VGD_MUST_CHECK enum vgd_status vgd_resource_admit(struct vgd_gpu_call *call, uint32_t id,
+                                                  uint64_t size_bytes);
+/** Keep a copy of @made (admitted, unknown to the renderer yet) in the table. On failure what it
+ *  owns is still the caller's. */
+VGD_MUST_CHECK enum vgd_status
+vgd_resource_add(struct vgd_gpu *gpu, const struct vgd_resource *made, struct vgd_resource **out);
+/** Undo vgd_resource_add; what @res owns goes with it. */
+void vgd_resource_drop(struct vgd_gpu *gpu, struct vgd_resource *res);
+/** Make @res known to the renderer, as its create command says. Not for blobs of host memory: what
+ *  they name is the context's, and goes with it. */
 VGD_MUST_CHECK enum vgd_status vgd_resource_materialise(struct vgd_gpu *gpu,
                                                         struct vgd_resource *res);
 /** Copy the whole backing of a 2D resource, as far as it reaches. */
@@ -211,8 +277,34 @@ void vgd_resources_finish(struct vgd_gpu *gpu);
 /* backing.c */
 enum vgd_status vgd_do_attach_backing(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_detach_backing(struct vgd_gpu_call *call);
+/** Take the @n_entries that are the rest of the command as pages of @res_id: limits, decoding, and
+ *  translation unless replaying. *out is the caller's to free with vgd_backing_free; empty on
+ *  failure. */
+VGD_MUST_CHECK enum vgd_status vgd_backing_take(struct vgd_gpu_call *call, uint32_t res_id,
+                                                uint32_t n_entries, struct vgd_backing *out);
+/** Free one that is no resource's. */
+void vgd_backing_free(struct vgd_backing *backing);
 /** Free the backing; the renderer must not use it any more. */
 void vgd_backing_finish(struct vgd_gpu *gpu, struct vgd_resource *res);
+
+/* blob.c */
+enum vgd_status vgd_do_create_blob(struct vgd_gpu_call *call);
+/** Is @res a blob whose pages are the guest's, and nothing else? */
+bool vgd_blob_is_guest(const struct vgd_resource *res);
+/** Has @res memory of the host, which goes with the context that made it? */
+bool vgd_blob_is_host(const struct vgd_resource *res);
+
+/* window.c */
+enum vgd_status vgd_do_map_blob(struct vgd_gpu_call *call);
+enum vgd_status vgd_do_unmap_blob(struct vgd_gpu_call *call);
+/** UNREF: take @res, which goes, out of the region. The command waits for it. */
+void vgd_window_forget_resource(struct vgd_gpu_call *call, struct vgd_resource *res);
+/** The command has succeeded, and call->going is not NULL: its answer comes when that is gone. */
+void vgd_window_wait(struct vgd_gpu_call *call);
+/** Nobody waits for the window any more: what comes is unmapped, what goes goes. */
+void vgd_window_fail_pending(struct vgd_gpu *gpu);
+/** Free every map. Nobody waits for the window any more. */
+void vgd_window_finish(struct vgd_gpu *gpu);
 
 /* context.c */
 enum vgd_status vgd_do_ctx_create(struct vgd_gpu_call *call);
@@ -223,6 +315,9 @@ enum vgd_status vgd_do_transfer_to_host_3d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_from_host_3d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call);
 struct vgd_context *vgd_context_find(const struct vgd_gpu *gpu, uint32_t id);
+/** The context that the command's header names, live or lost. VGD_NO_CONTEXT. */
+VGD_MUST_CHECK enum vgd_status vgd_context_named(struct vgd_gpu_call *call,
+                                                 struct vgd_context **out);
 /** Take @res out of every context. */
 void vgd_contexts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res);
 /** Write "done, result 0" to the query buffers attached to @ctx. */
@@ -232,6 +327,7 @@ void vgd_contexts_finish(struct vgd_gpu *gpu);
 
 /* scanout.c */
 enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call);
+enum vgd_status vgd_do_set_scanout_blob(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_cursor(struct vgd_gpu_call *call); /* update and move */
 enum vgd_status vgd_do_cursor_record(struct vgd_gpu_call *call);
@@ -246,6 +342,8 @@ enum vgd_status vgd_do_get_edid(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_get_capset_info(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_get_capset(struct vgd_gpu_call *call);
 bool vgd_capset_offered(const struct vgd_gpu *gpu, uint32_t id);
+/** Is there room for the response? Asked before the command acts. VGD_UNSUPPORTED. */
+VGD_MUST_CHECK enum vgd_status vgd_room_for(struct vgd_gpu_call *call, size_t body_bytes);
 
 /* record.c */
 /* Our own record: a cursor with its pixels, since the resource that held them may be gone or
@@ -254,12 +352,20 @@ bool vgd_capset_offered(const struct vgd_gpu *gpu, uint32_t id);
 #define VGD_RECORD_CURSOR 0xffff0300u
 #define VGD_RECORD_CURSOR_BYTES                                                                    \
     (VGD_CTRL_HDR_SIZE + VGD_CMD_UPDATE_CURSOR_SIZE + (size_t)VGD_CURSOR_BYTES)
+/* And the UUID of a resource, which is random: u32 resource id, the UUID. */
+#define VGD_RECORD_UUID 0xffff0301u
+#define VGD_RECORD_UUID_BYTES (VGD_CTRL_HDR_SIZE + 4u + VGD_RESP_RESOURCE_UUID_SIZE)
+#define VGD_RECORD_MAP_BYTES (VGD_CTRL_HDR_SIZE + VGD_CMD_RESOURCE_MAP_BLOB_SIZE)
 /** Make sure that a record of @n_bytes will fit, compacting if need be. Before acting. */
 VGD_MUST_CHECK enum vgd_status vgd_record_reserve(struct vgd_gpu *gpu, size_t n_bytes);
 /** Append; cannot fail after a reserve of the same size. After acting. */
 void vgd_record_append(struct vgd_gpu *gpu, const void *record, size_t n_bytes);
 /** Append the cursor of @scanout_idx with its pixels. */
 void vgd_record_cursor(struct vgd_gpu *gpu, uint32_t scanout_idx);
+/** Append the map of @map->res. */
+void vgd_record_map(struct vgd_gpu *gpu, const struct vgd_map *map);
+/** Append the UUID of @res. */
+void vgd_record_uuid(struct vgd_gpu *gpu, const struct vgd_resource *res);
 /** Write the whole state as records to the journal's current target. */
 VGD_MUST_CHECK enum vgd_status vgd_record_state(struct vgd_gpu *gpu, struct vgd_journal *journal);
 

@@ -6,13 +6,19 @@
  *
  * Answers of one timeline come in order, errors too: Linux takes the answer of a fence as the end
  * of every older fence of its timeline, so an error that overtook them would release buffers that
- * the GPU still uses.
+ * the GPU still uses. So a command that waits for the window as well (held) keeps its place, and
+ * what is behind it waits too.
  */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "device.h"
+
+static bool is_timeline(const struct vgd_gpu *gpu, const struct vgd_gpu_waiters *list)
+{
+    return list != &gpu->questions && list != &gpu->window_waiters;
+}
 
 void vgd_list_append(struct vgd_gpu_waiters *list, struct vgd_gpu_request *req)
 {
@@ -27,7 +33,7 @@ void vgd_list_append(struct vgd_gpu_waiters *list, struct vgd_gpu_request *req)
     }
     list->last = req;
     gpu->pending_count++;
-    gpu->waiting_count += list != &gpu->questions;
+    gpu->waiting_count += is_timeline(gpu, list);
 }
 
 void vgd_list_remove(struct vgd_gpu_request *req)
@@ -48,7 +54,7 @@ void vgd_list_remove(struct vgd_gpu_request *req)
     req->priv.next = NULL;
     req->priv.list = NULL;
     gpu->pending_count--;
-    gpu->waiting_count -= list != &gpu->questions;
+    gpu->waiting_count -= is_timeline(gpu, list);
 }
 
 /* Which renderer timeline a header names. */
@@ -110,66 +116,117 @@ enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call)
     return VGD_OK;
 }
 
-/* Answer the oldest requests of @list, up to and including fence @seq. */
+/* Fences of @list up to @seq have signalled: answer whose turn it is. */
 static void retire(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list, uint64_t seq)
 {
-    while (list->first != NULL && list->first->priv.fence_seq <= seq) {
+    if (seq > gpu->fence_seq) {
+        seq = gpu->fence_seq; /* no more than was asked for */
+    }
+    if (seq > list->retired_seq) {
+        list->retired_seq = seq;
+    }
+    while (list->first != NULL && !list->first->priv.held &&
+           list->first->priv.fence_seq <= list->retired_seq) {
         struct vgd_gpu_request *req = list->first;
         vgd_list_remove(req);
-        vgd_gpu_reply(gpu, req, req->priv.resp_type, 0);
+        vgd_gpu_answer(gpu, req, req->priv.resp_type);
     }
+}
+
+/* Ask for a fence on the timeline of @req. *out_done: it has signalled. */
+static enum vgd_status fence_ask(struct vgd_gpu *gpu, struct vgd_gpu_request *req, bool *out_done)
+{
+    struct ring ring = ring_of(&req->priv.hdr);
+    uint64_t seq = gpu->fence_seq + 1;
+    *out_done = false;
+    enum vgd_status st = gpu->ops->fence(gpu->render, ring.ctx_id, ring.idx, seq, out_done);
+    if (st != VGD_OK) {
+        vgd_log_guest(&gpu->log_limit, vgd_cmd_name(req->priv.hdr.type),
+                      "fence on ctx=%" PRIu32 " ring=%u: %s", ring.ctx_id, ring.idx,
+                      vgd_status_text(st));
+        return st;
+    }
+    gpu->fence_seq = seq;
+    gpu->counters->fences++;
+    req->priv.fence_seq = seq;
+    return VGD_OK;
+}
+
+/* The list in which the fence of @req waits. NULL: there is no fence, or its context is lost (it
+ * has nothing in the GPU, and what waited on its rings has been answered), or this very command
+ * destroyed it. */
+static struct vgd_gpu_waiters *fence_list(struct vgd_gpu *gpu, const struct vgd_gpu_request *req)
+{
+    const struct vgd_ctrl_hdr *hdr = &req->priv.hdr;
+    if ((hdr->flags & VGD_FLAG_FENCE) == 0) {
+        return NULL;
+    }
+    uint32_t ctx_id = ring_of(hdr).ctx_id;
+    const struct vgd_context *ctx = ctx_id != 0 ? vgd_context_find(gpu, ctx_id) : NULL;
+    return ctx != NULL && ctx->lost ? NULL : timeline_of(gpu, hdr);
 }
 
 void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status)
 {
-    const struct vgd_ctrl_hdr *hdr = &req->priv.hdr;
-    struct vgd_gpu_waiters *list = NULL;
-    if ((hdr->flags & VGD_FLAG_FENCE) != 0) {
-        list = timeline_of(gpu, hdr);
-    }
+    struct vgd_gpu_waiters *list = fence_list(gpu, req);
     if (list == NULL) {
-        /* No fence, or a ring whose context this very command destroyed: nothing to wait for. */
-        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(status), 0);
+        vgd_gpu_answer(gpu, req, vgd_gpu_resp_of(status));
         return;
     }
-
     if (status == VGD_OK) {
-        struct ring ring = ring_of(hdr);
-        const struct vgd_context *ctx =
-            ring.ctx_id != 0 ? vgd_context_find(gpu, ring.ctx_id) : NULL;
-        if (ctx != NULL && ctx->lost) {
-            /* It has nothing in the GPU, and what waited on its rings has been answered. */
-            vgd_gpu_reply(gpu, req, VGD_RESP_OK_NODATA, 0);
-            return;
-        }
         bool done = false;
-        uint64_t seq = gpu->fence_seq + 1;
-        status = gpu->ops->fence(gpu->render, ring.ctx_id, ring.idx, seq, &done);
-        if (status == VGD_OK) {
-            gpu->fence_seq = seq;
-            gpu->counters->fences++;
-            if (done) {
-                retire(gpu, list, seq);
-                vgd_gpu_reply(gpu, req, VGD_RESP_OK_NODATA, 0);
-                return;
-            }
-            req->priv.fence_seq = seq;
+        status = fence_ask(gpu, req, &done);
+        if (status == VGD_OK && done) {
+            retire(gpu, list, req->priv.fence_seq);
+        }
+        if (status == VGD_OK && !(done && list->first == NULL)) {
             req->priv.resp_type = VGD_RESP_OK_NODATA;
             vgd_list_append(list, req);
             return;
         }
-        vgd_log_guest(&gpu->log_limit, vgd_cmd_name(hdr->type),
-                      "fence on ctx=%" PRIu32 " ring=%u: %s", ring.ctx_id, ring.idx,
-                      vgd_status_text(status));
     }
-
+    uint32_t type = vgd_gpu_resp_of(status);
     if (list->last == NULL) {
-        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(status), 0);
+        vgd_gpu_answer(gpu, req, type);
         return;
     }
     req->priv.fence_seq = list->last->priv.fence_seq;
-    req->priv.resp_type = vgd_gpu_resp_of(status);
+    req->priv.resp_type = type;
     vgd_list_append(list, req);
+}
+
+enum vgd_status vgd_fence_hold(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
+{
+    struct vgd_gpu_waiters *list = fence_list(gpu, req);
+    if (list == NULL) {
+        list = &gpu->window_waiters;
+    } else {
+        bool done = false;
+        enum vgd_status st = fence_ask(gpu, req, &done);
+        if (st != VGD_OK) {
+            return st;
+        }
+        if (done) {
+            retire(gpu, list, req->priv.fence_seq);
+        }
+    }
+    req->priv.held = true;
+    vgd_list_append(list, req);
+    return VGD_OK;
+}
+
+void vgd_fence_release(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status)
+{
+    assert(req->priv.held);
+    req->priv.held = false;
+    req->priv.resp_type = vgd_gpu_resp_of(status);
+    struct vgd_gpu_waiters *list = req->priv.list;
+    if (list == &gpu->window_waiters) {
+        vgd_list_remove(req);
+        vgd_gpu_answer(gpu, req, req->priv.resp_type);
+    } else {
+        retire(gpu, list, list->retired_seq);
+    }
 }
 
 void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq)
@@ -186,13 +243,18 @@ void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, 
     }
 }
 
-/* Answer all of @list; @type OK_NODATA: each with its own answer. */
+/* Answer all of @list; @type OK_NODATA: each with its own answer. What the window will answer waits
+ * on without a timeline. */
 static void list_answer(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list, uint32_t type)
 {
     while (list->first != NULL) {
         struct vgd_gpu_request *req = list->first;
         vgd_list_remove(req);
-        vgd_gpu_reply(gpu, req, type == VGD_RESP_OK_NODATA ? req->priv.resp_type : type, 0);
+        if (req->priv.held) {
+            vgd_list_append(&gpu->window_waiters, req);
+        } else {
+            vgd_gpu_answer(gpu, req, type == VGD_RESP_OK_NODATA ? req->priv.resp_type : type);
+        }
     }
 }
 
@@ -206,7 +268,9 @@ void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32
 void vgd_gpu_fail_pending(struct vgd_gpu *gpu)
 {
     gpu->config.display->ops->cancel(gpu->config.display);
+    vgd_window_fail_pending(gpu);
     list_answer(gpu, &gpu->questions, VGD_RESP_ERR_UNSPEC);
+    list_answer(gpu, &gpu->window_waiters, VGD_RESP_ERR_UNSPEC);
     list_answer(gpu, &gpu->device_timeline, VGD_RESP_ERR_UNSPEC);
     uint32_t cursor = 0;
     struct vgd_context *ctx;

@@ -13,42 +13,51 @@ struct command {
     uint32_t type;
     enum vgd_gpu_queue queue;
     uint8_t feature; /* VGD_F_* that the guest must have acked */
-    bool recorded;   /* changes what a new worker must know: goes into the journal as sent */
-    /* The call's reader stands behind the header. NULL: known, but not offered yet. */
-    enum vgd_status (*run)(struct vgd_gpu_call *call);
+    enum {
+        NOT_RECORDED,
+        RECORDED,       /* changes what a new worker must know: goes into the journal as sent */
+        RECORDS_ITSELF, /* so does this, but not as sent, or not now */
+    } recorded;
+    enum vgd_status (*run)(struct vgd_gpu_call *call); /* the call's reader is behind the header */
 };
 
+/* On the control queue, but for the last two. */
+#define CONTROL(name, feature, recorded, run)                                                      \
+    {                                                                                              \
+        VGD_CMD_##name, VGD_QUEUE_CONTROL, feature, recorded, run                                  \
+    }
+
 static const struct command commands[] = {
-    {VGD_CMD_GET_DISPLAY_INFO, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_get_display_info},
-    {VGD_CMD_RESOURCE_CREATE_2D, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_resource_create_2d},
-    {VGD_CMD_RESOURCE_UNREF, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_resource_unref},
-    {VGD_CMD_SET_SCANOUT, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_set_scanout},
-    {VGD_CMD_RESOURCE_FLUSH, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_resource_flush},
-    {VGD_CMD_TRANSFER_TO_HOST_2D, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_transfer_to_host_2d},
-    {VGD_CMD_RESOURCE_ATTACH_BACKING, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_attach_backing},
-    {VGD_CMD_RESOURCE_DETACH_BACKING, VGD_QUEUE_CONTROL, NO_FEATURE, true, vgd_do_detach_backing},
+    CONTROL(GET_DISPLAY_INFO, NO_FEATURE, NOT_RECORDED, vgd_do_get_display_info),
+    CONTROL(RESOURCE_CREATE_2D, NO_FEATURE, RECORDED, vgd_do_resource_create_2d),
+    CONTROL(RESOURCE_UNREF, NO_FEATURE, RECORDED, vgd_do_resource_unref),
+    CONTROL(SET_SCANOUT, NO_FEATURE, RECORDED, vgd_do_set_scanout),
+    CONTROL(RESOURCE_FLUSH, NO_FEATURE, NOT_RECORDED, vgd_do_resource_flush),
+    CONTROL(TRANSFER_TO_HOST_2D, NO_FEATURE, NOT_RECORDED, vgd_do_transfer_to_host_2d),
+    CONTROL(RESOURCE_ATTACH_BACKING, NO_FEATURE, RECORDED, vgd_do_attach_backing),
+    CONTROL(RESOURCE_DETACH_BACKING, NO_FEATURE, RECORDED, vgd_do_detach_backing),
     /* Checks for VIRGL itself: its error has a body. */
-    {VGD_CMD_GET_CAPSET_INFO, VGD_QUEUE_CONTROL, NO_FEATURE, false, vgd_do_get_capset_info},
-    {VGD_CMD_GET_CAPSET, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false, vgd_do_get_capset},
-    {VGD_CMD_GET_EDID, VGD_QUEUE_CONTROL, VGD_F_EDID, false, vgd_do_get_edid},
-    {VGD_CMD_RESOURCE_ASSIGN_UUID, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_UUID, false, NULL},
-    {VGD_CMD_RESOURCE_CREATE_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
-    {VGD_CMD_SET_SCANOUT_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
-    {VGD_CMD_CTX_CREATE, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_create},
-    {VGD_CMD_CTX_DESTROY, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_destroy},
-    {VGD_CMD_CTX_ATTACH_RESOURCE, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_attach},
-    {VGD_CMD_CTX_DETACH_RESOURCE, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_ctx_detach},
-    {VGD_CMD_RESOURCE_CREATE_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, true, vgd_do_resource_create_3d},
-    {VGD_CMD_TRANSFER_TO_HOST_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false,
-     vgd_do_transfer_to_host_3d},
-    {VGD_CMD_TRANSFER_FROM_HOST_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false,
-     vgd_do_transfer_from_host_3d},
-    {VGD_CMD_SUBMIT_3D, VGD_QUEUE_CONTROL, VGD_F_VIRGL, false, vgd_do_submit_3d},
-    {VGD_CMD_RESOURCE_MAP_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
-    {VGD_CMD_RESOURCE_UNMAP_BLOB, VGD_QUEUE_CONTROL, VGD_F_RESOURCE_BLOB, false, NULL},
-    /* Record themselves, a shape with its pixels. */
-    {VGD_CMD_UPDATE_CURSOR, VGD_QUEUE_CURSOR, NO_FEATURE, false, vgd_do_cursor},
-    {VGD_CMD_MOVE_CURSOR, VGD_QUEUE_CURSOR, NO_FEATURE, false, vgd_do_cursor},
+    CONTROL(GET_CAPSET_INFO, NO_FEATURE, NOT_RECORDED, vgd_do_get_capset_info),
+    CONTROL(GET_CAPSET, VGD_F_VIRGL, NOT_RECORDED, vgd_do_get_capset),
+    CONTROL(GET_EDID, VGD_F_EDID, NOT_RECORDED, vgd_do_get_edid),
+    CONTROL(RESOURCE_ASSIGN_UUID, VGD_F_RESOURCE_UUID, RECORDS_ITSELF, vgd_do_assign_uuid),
+    CONTROL(RESOURCE_CREATE_BLOB, VGD_F_RESOURCE_BLOB, RECORDED, vgd_do_create_blob),
+    CONTROL(SET_SCANOUT_BLOB, VGD_F_RESOURCE_BLOB, RECORDED, vgd_do_set_scanout_blob),
+    CONTROL(CTX_CREATE, VGD_F_VIRGL, RECORDED, vgd_do_ctx_create),
+    CONTROL(CTX_DESTROY, VGD_F_VIRGL, RECORDED, vgd_do_ctx_destroy),
+    CONTROL(CTX_ATTACH_RESOURCE, VGD_F_VIRGL, RECORDED, vgd_do_ctx_attach),
+    CONTROL(CTX_DETACH_RESOURCE, VGD_F_VIRGL, RECORDED, vgd_do_ctx_detach),
+    CONTROL(RESOURCE_CREATE_3D, VGD_F_VIRGL, RECORDED, vgd_do_resource_create_3d),
+    CONTROL(TRANSFER_TO_HOST_3D, VGD_F_VIRGL, NOT_RECORDED, vgd_do_transfer_to_host_3d),
+    CONTROL(TRANSFER_FROM_HOST_3D, VGD_F_VIRGL, NOT_RECORDED, vgd_do_transfer_from_host_3d),
+    CONTROL(SUBMIT_3D, VGD_F_VIRGL, NOT_RECORDED, vgd_do_submit_3d),
+    /* When it is there, which may be later. */
+    CONTROL(RESOURCE_MAP_BLOB, VGD_F_RESOURCE_BLOB, RECORDS_ITSELF, vgd_do_map_blob),
+    /* Before the window is asked; not while mapping, which has no record. */
+    CONTROL(RESOURCE_UNMAP_BLOB, VGD_F_RESOURCE_BLOB, RECORDED, vgd_do_unmap_blob),
+    /* A shape with its pixels. */
+    {VGD_CMD_UPDATE_CURSOR, VGD_QUEUE_CURSOR, NO_FEATURE, RECORDS_ITSELF, vgd_do_cursor},
+    {VGD_CMD_MOVE_CURSOR, VGD_QUEUE_CURSOR, NO_FEATURE, RECORDS_ITSELF, vgd_do_cursor},
 };
 
 static const struct command *command_find(uint32_t type)
@@ -124,6 +133,17 @@ void vgd_gpu_reply(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t ty
     gpu->config.complete(gpu->config.user, req, gpu->resp, VGD_CTRL_HDR_SIZE + body_bytes);
 }
 
+void vgd_gpu_answer(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type)
+{
+    size_t body_bytes = 0;
+    if (type == VGD_RESP_OK_NODATA && req->priv.ok_type != VGD_RESP_OK_NODATA) {
+        type = req->priv.ok_type;
+        body_bytes = req->priv.ok_body_bytes;
+        memcpy(gpu->resp + VGD_CTRL_HDR_SIZE, req->priv.ok_body, body_bytes);
+    }
+    vgd_gpu_reply(gpu, req, type, body_bytes);
+}
+
 enum vgd_status vgd_gpu_dispatch(struct vgd_gpu_call *call)
 {
     struct vgd_gpu *gpu = call->gpu;
@@ -132,8 +152,10 @@ enum vgd_status vgd_gpu_dispatch(struct vgd_gpu_call *call)
         return VGD_REFUSE(call, VGD_UNSUPPORTED, "type 0x%" PRIx32, call->hdr.type);
     }
     if (gpu->replaying) {
-        return command->recorded || command->queue == VGD_QUEUE_CURSOR ? command->run(call)
-                                                                       : VGD_RANGE;
+        /* UUIDs are recorded as another type. */
+        return command->recorded != NOT_RECORDED && command->type != VGD_CMD_RESOURCE_ASSIGN_UUID
+                   ? command->run(call)
+                   : VGD_RANGE;
     }
     if (command->queue != call->req->queue) {
         return VGD_REFUSE(call, VGD_UNSUPPORTED, "on the %s queue",
@@ -143,17 +165,14 @@ enum vgd_status vgd_gpu_dispatch(struct vgd_gpu_call *call)
         return VGD_REFUSE(call, VGD_UNSUPPORTED, "feature bit %u was not negotiated",
                           command->feature);
     }
-    if (command->run == NULL) {
-        return VGD_UNSUPPORTED;
-    }
-    if (command->recorded) {
+    if (command->recorded == RECORDED) {
         enum vgd_status st = vgd_record_reserve(gpu, call->cmd_bytes);
         if (st != VGD_OK) {
             return VGD_REFUSE(call, st, "the journal has no room for %zu bytes", call->cmd_bytes);
         }
     }
     enum vgd_status st = command->run(call);
-    if (st == VGD_OK && command->recorded) {
+    if (st == VGD_OK && command->recorded == RECORDED && !call->recorded) {
         vgd_record_append(gpu, call->cmd, call->cmd_bytes);
     }
     return st;
@@ -181,6 +200,7 @@ static enum vgd_status call_begin(struct vgd_gpu *gpu, struct vgd_gpu_request *r
     assert(st == VGD_OK); /* every 24 bytes are a header */
     vgd_read_skip(&out->body, VGD_CTRL_HDR_SIZE);
     req->priv.hdr = out->hdr;
+    req->priv.ok_type = VGD_RESP_OK_NODATA;
     out->name = vgd_cmd_name(out->hdr.type);
     return VGD_OK;
 }
@@ -213,7 +233,9 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
         vgd_log_guest(&gpu->log_limit, call.name, "ctx=%" PRIu32 ": %s", call.hdr.ctx_id,
                       vgd_status_text(st));
     }
-    if (fenceable) {
+    if (st == VGD_OK && call.going != NULL) {
+        vgd_window_wait(&call);
+    } else if (fenceable) {
         vgd_fence_finish(gpu, req, st);
     } else {
         vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(st), 0);
@@ -231,13 +253,14 @@ void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
         case VGD_CMD_RESOURCE_DETACH_BACKING:
         case VGD_CMD_CTX_DETACH_RESOURCE:
         case VGD_CMD_CTX_DESTROY:
+        case VGD_CMD_RESOURCE_UNMAP_BLOB:
             /* The guest lets go whatever we answer, and will use the id again. If the dead worker
              * got that far, the object is gone already, and this finds nothing. */
             switch (vgd_gpu_dispatch(&call)) {
             case VGD_OK:
             case VGD_NO_RESOURCE:
             case VGD_NO_CONTEXT:
-            case VGD_UNSUPPORTED: /* no backing */
+            case VGD_UNSUPPORTED: /* no backing, or not mapped */
                 type = VGD_RESP_OK_NODATA;
                 break;
             default:
@@ -274,6 +297,9 @@ void vgd_gpu_limits_default(struct vgd_gpu_limits *limits)
     if (limits->submit_bytes_max == 0) {
         limits->submit_bytes_max = VGD_SUBMIT_BYTES_MAX;
     }
+    if (limits->maps_max == 0) {
+        limits->maps_max = VGD_MAPS_MAX;
+    }
 }
 
 static size_t largest_response(const struct vgd_render_info *info)
@@ -290,6 +316,8 @@ static size_t largest_response(const struct vgd_render_info *info)
 struct vgd_gpu *vgd_gpu_create(const struct vgd_gpu_config *config)
 {
     assert(config->n_scanouts >= 1 && config->n_scanouts <= VGD_MAX_SCANOUTS);
+    assert(config->window.size_bytes == 0 ||
+           (config->window.map != NULL && config->window.unmap != NULL));
     struct vgd_gpu *gpu = calloc(1, sizeof(*gpu));
     if (gpu == NULL) {
         return NULL;
@@ -312,6 +340,7 @@ struct vgd_gpu *vgd_gpu_create(const struct vgd_gpu_config *config)
     gpu->counters->contexts_live = 0;
     gpu->counters->resource_bytes_live = 0;
     gpu->counters->backing_entries_live = 0;
+    gpu->counters->maps_live = 0;
     return gpu;
 }
 
@@ -328,6 +357,7 @@ static void drop_everything(struct vgd_gpu *gpu)
     gpu->config.display->ops->cancel(gpu->config.display);
     list_forget(&gpu->questions);
     list_forget(&gpu->device_timeline);
+    list_forget(&gpu->window_waiters);
     uint32_t cursor = 0;
     const struct vgd_context *ctx;
     while ((ctx = vgd_idmap_next(&gpu->contexts, &cursor, NULL)) != NULL) {
@@ -336,6 +366,7 @@ static void drop_everything(struct vgd_gpu *gpu)
         }
     }
     assert(gpu->pending_count == 0);
+    vgd_window_finish(gpu);
     vgd_scanouts_finish(gpu);
     gpu->ops->reset(gpu->render);
     vgd_contexts_finish(gpu);
@@ -366,15 +397,21 @@ uint64_t vgd_gpu_features(const struct vgd_gpu *gpu)
     if (gpu->info.has_3d) {
         features |= UINT64_C(1) << VGD_F_VIRGL | UINT64_C(1) << VGD_F_CONTEXT_INIT;
     }
+    if (gpu->info.blob_mems != 0) {
+        features |= UINT64_C(1) << VGD_F_RESOURCE_BLOB | UINT64_C(1) << VGD_F_RESOURCE_UUID |
+                    UINT64_C(1) << VGD_F_BLOB_ALIGNMENT;
+    }
     return features;
 }
 
 void vgd_gpu_set_features(struct vgd_gpu *gpu, uint64_t features)
 {
     /* Not what we offer now: a guest that acked 3D keeps its lost contexts when a new worker has no
-     * 3D any more, and must be able to let them go. Handlers ask the renderer what there is. */
-    const uint64_t known =
-        UINT64_C(1) << VGD_F_VIRGL | UINT64_C(1) << VGD_F_EDID | UINT64_C(1) << VGD_F_CONTEXT_INIT;
+     * 3D any more, and must be able to let them go; blobs likewise. Handlers ask the renderer what
+     * there is. */
+    const uint64_t known = UINT64_C(1) << VGD_F_VIRGL | UINT64_C(1) << VGD_F_EDID |
+                           UINT64_C(1) << VGD_F_RESOURCE_UUID | UINT64_C(1) << VGD_F_RESOURCE_BLOB |
+                           UINT64_C(1) << VGD_F_CONTEXT_INIT | UINT64_C(1) << VGD_F_BLOB_ALIGNMENT;
     gpu->features = features & known;
 }
 

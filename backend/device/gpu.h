@@ -47,6 +47,10 @@ struct vgd_gpu_request {
         struct vgd_ctrl_hdr hdr;
         uint64_t fence_seq; /* the renderer's fence that it waits for */
         uint32_t resp_type; /* the answer, once that fence has signalled */
+        bool held;          /* the window has not answered: resp_type is not known yet */
+        uint32_t ok_type;   /* what OK_NODATA becomes, with the body below */
+        uint8_t ok_body[VGD_RESP_RESOURCE_UUID_SIZE];
+        uint32_t ok_body_bytes;
     } priv;
 };
 
@@ -65,7 +69,8 @@ struct vgd_gpu_memory {
 /*
  * The host-visible region (virtio-v1.3 5.7.4, shared memory region 1), as the device sees it. Each
  * request is answered once by vgd_gpu_window_done with its @token, later or before it returns;
- * requests are carried out in the order asked for.
+ * requests are carried out in the order asked for. An unmap names the range of one map, and may be
+ * asked for before that map is answered; then a map of the same range may follow at once.
  */
 struct vgd_gpu_window {
     uint64_t size_bytes; /* 0: there is none */

@@ -9,6 +9,7 @@ struct vgd_gpu_counters {
     uint64_t commands, errors, submits, submit_bytes, transfers, flushes, fences;
     uint64_t resources_live, contexts_live, resource_bytes_live, backing_entries_live;
     uint64_t contexts_lost;
+    uint64_t maps_live; /* blobs in the host-visible region, and on their way in or out */
 };
 
 #endif

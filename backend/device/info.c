@@ -14,8 +14,7 @@ static struct vgd_writer body_begin(struct vgd_gpu *gpu, size_t body_bytes)
     return vgd_writer_of(gpu->resp + VGD_CTRL_HDR_SIZE, body_bytes);
 }
 
-/* Is there room for the response? Asked before the question is. */
-static enum vgd_status room_for(struct vgd_gpu_call *call, size_t body_bytes)
+enum vgd_status vgd_room_for(struct vgd_gpu_call *call, size_t body_bytes)
 {
     size_t resp_bytes = VGD_CTRL_HDR_SIZE + body_bytes;
     return call->req->resp_capacity_bytes >= resp_bytes
@@ -39,7 +38,7 @@ enum vgd_status vgd_do_get_display_info(struct vgd_gpu_call *call)
     struct vgd_gpu *gpu = call->gpu;
     enum vgd_status st = vgd_cmd_get_display_info_decode(&call->body);
     if (st == VGD_OK) {
-        st = room_for(call, VGD_RESP_DISPLAY_INFO_SIZE);
+        st = vgd_room_for(call, VGD_RESP_DISPLAY_INFO_SIZE);
     }
     if (st != VGD_OK) {
         return st;
@@ -72,7 +71,7 @@ enum vgd_status vgd_do_get_edid(struct vgd_gpu_call *call)
     struct vgd_cmd_get_edid cmd;
     enum vgd_status st = vgd_cmd_get_edid_decode(&call->body, &cmd);
     if (st == VGD_OK) {
-        st = room_for(call, VGD_RESP_EDID_SIZE);
+        st = vgd_room_for(call, VGD_RESP_EDID_SIZE);
     }
     if (st != VGD_OK) {
         return st;
@@ -143,7 +142,7 @@ enum vgd_status vgd_do_get_capset(struct vgd_gpu_call *call)
         return VGD_REFUSE(call, VGD_RANGE, "capset %" PRIu32 " version %" PRIu32, cmd.capset_id,
                           cmd.capset_version);
     }
-    st = room_for(call, capset->size_bytes);
+    st = vgd_room_for(call, capset->size_bytes);
     if (st != VGD_OK) {
         return st;
     }

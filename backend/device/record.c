@@ -24,13 +24,16 @@ size_t vgd_gpu_journal_area_bytes(const struct vgd_gpu_limits *limits)
 {
     struct vgd_gpu_limits full = *limits;
     vgd_gpu_limits_default(&full);
+    /* A resource made by CREATE_3D takes more than a blob, but for the entries. */
     size_t live_bytes =
         full.contexts_max * cost_bytes(VGD_CMD_CTX_CREATE_SIZE) +
         full.resources_max * (cost_bytes(VGD_CMD_RESOURCE_CREATE_3D_SIZE) +
                               cost_bytes(VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE)) +
         full.backing_entries_max * VGD_MEM_ENTRY_SIZE +
+        full.resources_max * cost_bytes(VGD_RECORD_UUID_BYTES - VGD_CTRL_HDR_SIZE) +
+        full.maps_max * cost_bytes(VGD_CMD_RESOURCE_MAP_BLOB_SIZE) +
         full.attachments_max * cost_bytes(VGD_CMD_CTX_RESOURCE_SIZE) +
-        VGD_MAX_SCANOUTS * (cost_bytes(VGD_CMD_SET_SCANOUT_SIZE) +
+        VGD_MAX_SCANOUTS * (cost_bytes(VGD_CMD_SET_SCANOUT_BLOB_SIZE) +
                             cost_bytes(VGD_CMD_UPDATE_CURSOR_SIZE + VGD_CURSOR_BYTES));
     return vgd_journal_area_bytes(live_bytes);
 }
@@ -99,6 +102,71 @@ static enum vgd_status write_attachments(struct vgd_journal *journal, const stru
     return VGD_OK;
 }
 
+static void write_entries(struct vgd_writer *w, const struct vgd_backing *backing)
+{
+    for (uint32_t i = 0; i < backing->n_entries; i++) {
+        vgd_mem_entry_encode(w, &backing->entries[i]);
+    }
+}
+
+/* With its pages; whose context it was does not matter any more. */
+static enum vgd_status write_create_blob(struct vgd_journal *journal,
+                                         const struct vgd_resource *res)
+{
+    struct record record;
+    size_t entries_bytes = (size_t)res->backing.n_entries * VGD_MEM_ENTRY_SIZE;
+    enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_BLOB, 0,
+                                      VGD_CMD_RESOURCE_CREATE_BLOB_SIZE + entries_bytes, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_resource_create_blob cmd = {
+        .resource_id = res->id,
+        .blob_mem = res->as.blob.mem,
+        .blob_flags = res->as.blob.flags,
+        .nr_entries = res->backing.n_entries,
+        .size_bytes = res->as.blob.size_bytes,
+    };
+    vgd_cmd_resource_create_blob_encode(&record.w, &cmd);
+    write_entries(&record.w, &res->backing);
+    return record_end(&record);
+}
+
+static enum vgd_status write_map(struct vgd_journal *journal, const struct vgd_map *map)
+{
+    if (map == NULL || map->state != VGD_MAP_MAPPED) {
+        return VGD_OK;
+    }
+    struct record record;
+    enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_MAP_BLOB, 0,
+                                      VGD_CMD_RESOURCE_MAP_BLOB_SIZE, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_cmd_resource_map_blob cmd = {
+        .resource_id = map->res->id,
+        .offset_bytes = map->offset_bytes,
+    };
+    vgd_cmd_resource_map_blob_encode(&record.w, &cmd);
+    return record_end(&record);
+}
+
+static enum vgd_status write_uuid(struct vgd_journal *journal, const struct vgd_resource *res)
+{
+    if (!res->has_uuid) {
+        return VGD_OK;
+    }
+    struct record record;
+    enum vgd_status st = record_begin(journal, VGD_RECORD_UUID, 0,
+                                      VGD_RECORD_UUID_BYTES - VGD_CTRL_HDR_SIZE, &record);
+    if (st != VGD_OK) {
+        return st;
+    }
+    vgd_write_le32(&record.w, res->id);
+    vgd_write_bytes(&record.w, res->uuid, sizeof(res->uuid));
+    return record_end(&record);
+}
+
 static enum vgd_status write_create(struct vgd_journal *journal, const struct vgd_resource *res)
 {
     struct record record;
@@ -110,6 +178,9 @@ static enum vgd_status write_create(struct vgd_journal *journal, const struct vg
         }
         vgd_cmd_resource_create_3d_encode(&record.w, &res->as.args_3d);
         return record_end(&record);
+    }
+    if (res->kind == VGD_RESOURCE_BLOB) {
+        return write_create_blob(journal, res);
     }
     assert(res->kind == VGD_RESOURCE_2D);
     enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_2D, 0,
@@ -129,7 +200,7 @@ static enum vgd_status write_create(struct vgd_journal *journal, const struct vg
 
 static enum vgd_status write_backing(struct vgd_journal *journal, const struct vgd_resource *res)
 {
-    if (res->backing.n_entries == 0) {
+    if (res->backing.n_entries == 0 || res->kind == VGD_RESOURCE_BLOB) {
         return VGD_OK;
     }
     struct record record;
@@ -145,9 +216,30 @@ static enum vgd_status write_backing(struct vgd_journal *journal, const struct v
         .nr_entries = res->backing.n_entries,
     };
     vgd_cmd_resource_attach_backing_encode(&record.w, &cmd);
-    for (uint32_t i = 0; i < res->backing.n_entries; i++) {
-        vgd_mem_entry_encode(&record.w, &res->backing.entries[i]);
+    write_entries(&record.w, &res->backing);
+    return record_end(&record);
+}
+
+static enum vgd_status write_scanout_blob(struct vgd_journal *journal,
+                                          const struct vgd_scanout *scanout, uint32_t scanout_idx)
+{
+    struct record record;
+    enum vgd_status st =
+        record_begin(journal, VGD_CMD_SET_SCANOUT_BLOB, 0, VGD_CMD_SET_SCANOUT_BLOB_SIZE, &record);
+    if (st != VGD_OK) {
+        return st;
     }
+    struct vgd_cmd_set_scanout_blob cmd = {
+        .rect = scanout->src,
+        .scanout_id = scanout_idx,
+        .resource_id = scanout->res->id,
+        .w_px = scanout->image.w_px,
+        .h_px = scanout->image.h_px,
+        .format = scanout->image.format,
+        .strides_bytes = {scanout->image.stride_bytes},
+        .offsets_bytes = {(uint32_t)scanout->image.offset_bytes}, /* as it came */
+    };
+    vgd_cmd_set_scanout_blob_encode(&record.w, &cmd);
     return record_end(&record);
 }
 
@@ -156,6 +248,9 @@ static enum vgd_status write_scanout(struct vgd_journal *journal, const struct v
 {
     if (scanout->res == NULL) {
         return VGD_OK;
+    }
+    if (scanout->res->kind == VGD_RESOURCE_BLOB) {
+        return write_scanout_blob(journal, scanout, scanout_idx);
     }
     struct record record;
     enum vgd_status st =
@@ -202,6 +297,12 @@ enum vgd_status vgd_record_state(struct vgd_gpu *gpu, struct vgd_journal *journa
         st = write_create(journal, res);
         if (st == VGD_OK) {
             st = write_backing(journal, res);
+        }
+        if (st == VGD_OK) {
+            st = write_map(journal, res->map);
+        }
+        if (st == VGD_OK) {
+            st = write_uuid(journal, res);
         }
     }
     at = 0;
@@ -260,6 +361,22 @@ void vgd_record_cursor(struct vgd_gpu *gpu, uint32_t scanout_idx)
     }
 }
 
+void vgd_record_map(struct vgd_gpu *gpu, const struct vgd_map *map)
+{
+    if (gpu->config.journal != NULL) {
+        enum vgd_status st = write_map(gpu->config.journal, map);
+        assert(st == VGD_OK);
+    }
+}
+
+void vgd_record_uuid(struct vgd_gpu *gpu, const struct vgd_resource *res)
+{
+    if (gpu->config.journal != NULL) {
+        enum vgd_status st = write_uuid(gpu->config.journal, res);
+        assert(st == VGD_OK);
+    }
+}
+
 static enum vgd_status replay_one(struct vgd_gpu *gpu, const uint8_t *bytes, size_t n_bytes)
 {
     struct vgd_gpu_call call = {
@@ -278,8 +395,14 @@ static enum vgd_status replay_one(struct vgd_gpu *gpu, const uint8_t *bytes, siz
         return st;
     }
     vgd_read_skip(&call.body, VGD_CTRL_HDR_SIZE);
-    return call.hdr.type == VGD_RECORD_CURSOR ? vgd_do_cursor_record(&call)
-                                              : vgd_gpu_dispatch(&call);
+    switch (call.hdr.type) {
+    case VGD_RECORD_CURSOR:
+        return vgd_do_cursor_record(&call);
+    case VGD_RECORD_UUID:
+        return vgd_do_uuid_record(&call);
+    default:
+        return vgd_gpu_dispatch(&call);
+    }
 }
 
 static enum vgd_status replay(struct vgd_gpu *gpu, uint32_t *out_count)
@@ -319,12 +442,19 @@ static void materialise(struct vgd_gpu *gpu)
     uint32_t lost_count = 0;
     struct vgd_resource *res;
     while ((res = vgd_idmap_next(&gpu->resources, &at, NULL)) != NULL) {
-        if (vgd_resource_materialise(gpu, res) != VGD_OK) {
-            vgd_scanouts_forget_resource(gpu, res);
+        if (res->kind != VGD_RESOURCE_BLOB && vgd_resource_materialise(gpu, res) != VGD_OK) {
             lost_count++;
         }
     }
+    /* This makes the blobs of guest memory, too; those of host memory went with their contexts. */
     vgd_gpu_memory_changed(gpu);
+    at = 0;
+    while ((res = vgd_idmap_next(&gpu->resources, &at, NULL)) != NULL) {
+        if (!res->in_renderer) {
+            vgd_scanouts_forget_resource(gpu, res);
+            lost_count += vgd_blob_is_host(res);
+        }
+    }
     at = 0;
     const struct vgd_context *ctx;
     while ((ctx = vgd_idmap_next(&gpu->contexts, &at, NULL)) != NULL) {

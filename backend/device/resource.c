@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 
 #include "checked.h"
 #include "device.h"
@@ -16,7 +18,7 @@ bool vgd_rect_fits(struct vgd_rect r, uint32_t w_px, uint32_t h_px)
     return r.x_px <= w_px && r.w_px <= w_px - r.x_px && r.y_px <= h_px && r.h_px <= h_px - r.y_px;
 }
 
-static bool format_2d_known(uint32_t format)
+bool vgd_format_2d_known(uint32_t format)
 {
     switch (format) {
     case VGD_FORMAT_B8G8R8A8_UNORM:
@@ -33,8 +35,7 @@ static bool format_2d_known(uint32_t format)
     }
 }
 
-/* May the guest have one more resource, with this id and of this size? */
-static enum vgd_status admit(struct vgd_gpu_call *call, uint32_t id, uint64_t size_bytes)
+enum vgd_status vgd_resource_admit(struct vgd_gpu_call *call, uint32_t id, uint64_t size_bytes)
 {
     const struct vgd_gpu *gpu = call->gpu;
     const struct vgd_gpu_limits *limits = &gpu->config.limits;
@@ -68,16 +69,24 @@ enum vgd_status vgd_resource_materialise(struct vgd_gpu *gpu, struct vgd_resourc
         }
         break;
     case VGD_RESOURCE_BLOB:
+        if (vgd_blob_is_guest(res) && res->backing.iov != NULL) {
+            st = gpu->ops->resource_create_blob(
+                gpu->render, &(struct vgd_render_blob){.res_id = res->id,
+                                                       .mem = res->as.blob.mem,
+                                                       .flags = res->as.blob.flags,
+                                                       .size_bytes = res->as.blob.size_bytes,
+                                                       .iov = res->backing.iov,
+                                                       .n_iov = res->backing.n_iov});
+        }
         break;
     }
     res->in_renderer = st == VGD_OK;
     return st;
 }
 
-/* Keep a copy of @made, in the table and in the renderer. */
-static enum vgd_status create(struct vgd_gpu_call *call, const struct vgd_resource *made)
+enum vgd_status vgd_resource_add(struct vgd_gpu *gpu, const struct vgd_resource *made,
+                                 struct vgd_resource **out)
 {
-    struct vgd_gpu *gpu = call->gpu;
     struct vgd_resource *res = malloc(sizeof(*res));
     if (res == NULL) {
         return VGD_NO_MEMORY;
@@ -88,17 +97,35 @@ static enum vgd_status create(struct vgd_gpu_call *call, const struct vgd_resour
         free(res);
         return st;
     }
-    if (!gpu->replaying) {
-        st = vgd_resource_materialise(gpu, res);
-        if (st != VGD_OK) {
-            (void)vgd_idmap_remove(&gpu->resources, res->id);
-            free(res);
-            return st;
-        }
-    }
     gpu->counters->resources_live = gpu->resources.used_count;
     gpu->counters->resource_bytes_live += res->size_bytes;
+    gpu->counters->backing_entries_live += res->backing.n_entries;
+    *out = res;
     return VGD_OK;
+}
+
+void vgd_resource_drop(struct vgd_gpu *gpu, struct vgd_resource *res)
+{
+    vgd_backing_finish(gpu, res);
+    (void)vgd_idmap_remove(&gpu->resources, res->id);
+    gpu->counters->resources_live = gpu->resources.used_count;
+    gpu->counters->resource_bytes_live -= res->size_bytes;
+    free(res);
+}
+
+/* Keep a copy of @made, in the table and in the renderer. */
+static enum vgd_status create(struct vgd_gpu_call *call, const struct vgd_resource *made)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_resource *res = NULL;
+    enum vgd_status st = vgd_resource_add(gpu, made, &res);
+    if (st == VGD_OK && !gpu->replaying) {
+        st = vgd_resource_materialise(gpu, res);
+        if (st != VGD_OK) {
+            vgd_resource_drop(gpu, res);
+        }
+    }
+    return st;
 }
 
 enum vgd_status vgd_do_resource_create_2d(struct vgd_gpu_call *call)
@@ -108,7 +135,7 @@ enum vgd_status vgd_do_resource_create_2d(struct vgd_gpu_call *call)
     if (st != VGD_OK) {
         return st;
     }
-    if (!format_2d_known(cmd.format)) {
+    if (!vgd_format_2d_known(cmd.format)) {
         return VGD_REFUSE(call, VGD_RANGE, "res=%" PRIu32 " format %" PRIu32, cmd.resource_id,
                           cmd.format);
     }
@@ -126,7 +153,7 @@ enum vgd_status vgd_do_resource_create_2d(struct vgd_gpu_call *call)
         .size_bytes = (uint64_t)cmd.w_px * cmd.h_px * VGD_BYTES_PER_PIXEL,
         .as.format = cmd.format,
     };
-    st = admit(call, made.id, made.size_bytes);
+    st = vgd_resource_admit(call, made.id, made.size_bytes);
     return st == VGD_OK ? create(call, &made) : st;
 }
 
@@ -178,7 +205,7 @@ enum vgd_status vgd_do_resource_create_3d(struct vgd_gpu_call *call)
         .size_bytes = size_3d_bytes(&cmd),
         .as.args_3d = cmd,
     };
-    st = admit(call, made.id, made.size_bytes);
+    st = vgd_resource_admit(call, made.id, made.size_bytes);
     return st == VGD_OK ? create(call, &made) : st;
 }
 
@@ -195,15 +222,12 @@ enum vgd_status vgd_do_resource_unref(struct vgd_gpu_call *call)
         return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32, cmd.resource_id);
     }
     vgd_scanouts_forget_resource(gpu, res);
+    vgd_window_forget_resource(call, res);
     vgd_contexts_forget_resource(gpu, res);
     if (res->in_renderer) {
         gpu->ops->resource_unref(gpu->render, res->id);
     }
-    vgd_backing_finish(gpu, res);
-    (void)vgd_idmap_remove(&gpu->resources, res->id);
-    gpu->counters->resources_live = gpu->resources.used_count;
-    gpu->counters->resource_bytes_live -= res->size_bytes;
-    free(res);
+    vgd_resource_drop(gpu, res);
     return VGD_OK;
 }
 
@@ -226,6 +250,9 @@ enum vgd_status vgd_do_transfer_to_host_2d(struct vgd_gpu_call *call)
         return st;
     }
     const struct vgd_resource *res = vgd_resource_find(gpu, cmd.resource_id);
+    if (res != NULL && vgd_blob_is_guest(res)) {
+        return VGD_OK; /* the guest's pages are all there is; Linux asks for a cursor's */
+    }
     if (res == NULL || res->kind != VGD_RESOURCE_2D) {
         return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32 " is %s", cmd.resource_id,
                           res == NULL ? "unknown" : "not 2D");
@@ -253,6 +280,69 @@ enum vgd_status vgd_do_transfer_to_host_2d(struct vgd_gpu_call *call)
     }
     gpu->counters->transfers++;
     return gpu->ops->transfer_to_host_2d(gpu->render, res->id, cmd.rect, cmd.offset_bytes);
+}
+
+/* A random one (RFC 9562, version 4). */
+static enum vgd_status uuid_make(uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE])
+{
+    if (getrandom(uuid, VGD_RESP_RESOURCE_UUID_SIZE, GRND_NONBLOCK) !=
+        VGD_RESP_RESOURCE_UUID_SIZE) {
+        return VGD_HOST_FAILED;
+    }
+    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+    return VGD_OK;
+}
+
+enum vgd_status vgd_do_assign_uuid(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_cmd_resource_assign_uuid cmd;
+    enum vgd_status st = vgd_cmd_resource_assign_uuid_decode(&call->body, &cmd);
+    if (st == VGD_OK) {
+        st = vgd_room_for(call, VGD_RESP_RESOURCE_UUID_SIZE);
+    }
+    if (st != VGD_OK) {
+        return st;
+    }
+    struct vgd_resource *res = vgd_resource_find(gpu, cmd.resource_id);
+    if (res == NULL) {
+        return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32, cmd.resource_id);
+    }
+    if (!res->has_uuid) {
+        st = vgd_record_reserve(gpu, VGD_RECORD_UUID_BYTES);
+        if (st != VGD_OK) {
+            return VGD_REFUSE(call, st, "the journal has no room for a UUID");
+        }
+        st = uuid_make(res->uuid);
+        if (st != VGD_OK) {
+            return st;
+        }
+        res->has_uuid = true;
+        vgd_record_uuid(gpu, res);
+    }
+    struct vgd_gpu_request *req = call->req;
+    req->priv.ok_type = VGD_RESP_OK_RESOURCE_UUID;
+    req->priv.ok_body_bytes = VGD_RESP_RESOURCE_UUID_SIZE;
+    memcpy(req->priv.ok_body, res->uuid, sizeof(res->uuid));
+    return VGD_OK;
+}
+
+enum vgd_status vgd_do_uuid_record(struct vgd_gpu_call *call)
+{
+    struct vgd_resource *res = vgd_resource_find(call->gpu, vgd_read_le32(&call->body));
+    uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE];
+    vgd_read_bytes(&call->body, uuid, sizeof(uuid));
+    enum vgd_status st = vgd_reader_finish(&call->body);
+    if (st != VGD_OK) {
+        return st;
+    }
+    if (res == NULL || res->has_uuid) {
+        return VGD_NO_RESOURCE;
+    }
+    res->has_uuid = true;
+    memcpy(res->uuid, uuid, sizeof(uuid));
+    return VGD_OK;
 }
 
 void vgd_resource_refill(struct vgd_gpu *gpu, const struct vgd_resource *res)

@@ -3,7 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checked.h"
 #include "device.h"
+#include "limits.h"
+
+/* As the display and the renderer want it. */
+static const struct vgd_image *image_of(const struct vgd_scanout *scanout)
+{
+    return scanout->res->kind == VGD_RESOURCE_BLOB ? &scanout->image : NULL;
+}
 
 /* Show a scanout's whole source again. */
 static void show(struct vgd_gpu *gpu, uint32_t scanout_idx)
@@ -11,7 +19,8 @@ static void show(struct vgd_gpu *gpu, uint32_t scanout_idx)
     struct vgd_display *display = gpu->config.display;
     const struct vgd_scanout *scanout = &gpu->scanouts[scanout_idx];
     struct vgd_rect whole = {.w_px = scanout->src.w_px, .h_px = scanout->src.h_px};
-    display->ops->scanout_set(display, scanout_idx, scanout->res->id, NULL, scanout->src);
+    display->ops->scanout_set(display, scanout_idx, scanout->res->id, image_of(scanout),
+                              scanout->src);
     display->ops->flush(display, scanout_idx, whole);
 }
 
@@ -25,6 +34,18 @@ static void turn_off(struct vgd_gpu *gpu, uint32_t scanout_idx)
     }
 }
 
+static void turn_on(struct vgd_gpu *gpu, uint32_t scanout_idx, const struct vgd_scanout *what)
+{
+    struct vgd_scanout *scanout = &gpu->scanouts[scanout_idx];
+    *scanout = *what;
+    scanout->fresh = true;
+    if (!gpu->replaying) {
+        struct vgd_display *display = gpu->config.display;
+        display->ops->scanout_set(display, scanout_idx, scanout->res->id, image_of(scanout),
+                                  scanout->src);
+    }
+}
+
 void vgd_scanouts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
 {
     for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
@@ -34,7 +55,7 @@ void vgd_scanouts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
     }
 }
 
-/* A picture, and not a buffer or a volume. */
+/* A picture by itself, and not a buffer or a volume. */
 static bool can_show(const struct vgd_resource *res)
 {
     switch (res->kind) {
@@ -80,18 +101,78 @@ enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call)
     if (!gpu->replaying && !res->in_renderer) {
         return VGD_REFUSE(call, VGD_LOST, "res=%" PRIu32 " is lost", res->id);
     }
-    struct vgd_scanout *scanout = &gpu->scanouts[cmd.scanout_id];
-    scanout->res = res;
-    scanout->src = cmd.rect;
-    scanout->fresh = true;
-    if (!gpu->replaying) {
-        struct vgd_display *display = gpu->config.display;
-        display->ops->scanout_set(display, cmd.scanout_id, res->id, NULL, cmd.rect);
-    }
+    turn_on(gpu, cmd.scanout_id, &(struct vgd_scanout){.res = res, .src = cmd.rect});
     return VGD_OK;
 }
 
-/* What @a and @b (no sum wraps: both lie inside resources) have in common; false if nothing. */
+/* Is there a picture of @image in @size_bytes? Its last row may end before its stride does. */
+static bool image_fits(const struct vgd_image *image, uint64_t size_bytes)
+{
+    /* Sums of 32-bit numbers and their products do not reach 2^64. */
+    uint64_t row_bytes = (uint64_t)image->w_px * VGD_BYTES_PER_PIXEL;
+    uint64_t end = image->offset_bytes + (uint64_t)image->stride_bytes * (image->h_px - 1u);
+    return vgd_format_2d_known(image->format) && image->w_px != 0 && image->h_px != 0 &&
+           image->w_px <= VGD_RESOURCE_2D_SIDE_PX_MAX &&
+           image->h_px <= VGD_RESOURCE_2D_SIDE_PX_MAX && image->stride_bytes >= row_bytes &&
+           image->stride_bytes <= INT32_MAX && image->stride_bytes % VGD_BYTES_PER_PIXEL == 0 &&
+           image->offset_bytes % VGD_BYTES_PER_PIXEL == 0 &&
+           vgd_span_fits(end, row_bytes, size_bytes);
+}
+
+enum vgd_status vgd_do_set_scanout_blob(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_cmd_set_scanout_blob cmd;
+    enum vgd_status st = vgd_cmd_set_scanout_blob_decode(&call->body, &cmd);
+    if (st != VGD_OK) {
+        return st;
+    }
+    if (cmd.scanout_id >= gpu->config.n_scanouts) {
+        return VGD_REFUSE(call, VGD_NO_SCANOUT, "scanout %" PRIu32 " of %" PRIu32, cmd.scanout_id,
+                          gpu->config.n_scanouts);
+    }
+    if (cmd.resource_id == 0) {
+        turn_off(gpu, cmd.scanout_id);
+        return VGD_OK;
+    }
+    struct vgd_resource *res = vgd_resource_find(gpu, cmd.resource_id);
+    if (res == NULL || res->kind != VGD_RESOURCE_BLOB) {
+        return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32 " is %s", cmd.resource_id,
+                          res == NULL ? "unknown" : "no blob");
+    }
+    /* The formats have one plane; what the command says of others is nobody's. */
+    struct vgd_image image = {.w_px = cmd.w_px,
+                              .h_px = cmd.h_px,
+                              .format = cmd.format,
+                              .stride_bytes = cmd.strides_bytes[0],
+                              .offset_bytes = cmd.offsets_bytes[0]};
+    if (!image_fits(&image, res->as.blob.size_bytes)) {
+        return VGD_REFUSE(call, VGD_RANGE,
+                          "res=%" PRIu32 " of %" PRIu64 " bytes: %" PRIu32 "x%" PRIu32
+                          " format %" PRIu32 " stride %" PRIu32 " offset %" PRIu64,
+                          res->id, res->as.blob.size_bytes, image.w_px, image.h_px, image.format,
+                          image.stride_bytes, image.offset_bytes);
+    }
+    if (cmd.rect.w_px == 0 || cmd.rect.h_px == 0 ||
+        !vgd_rect_fits(cmd.rect, image.w_px, image.h_px)) {
+        return VGD_REFUSE(call, VGD_RANGE,
+                          "res=%" PRIu32 " rect %" PRIu32 "x%" PRIu32 "+%" PRIu32 "+%" PRIu32
+                          " of %" PRIu32 "x%" PRIu32,
+                          res->id, cmd.rect.w_px, cmd.rect.h_px, cmd.rect.x_px, cmd.rect.y_px,
+                          image.w_px, image.h_px);
+    }
+    if (!gpu->replaying && !res->in_renderer) {
+        return VGD_REFUSE(call, VGD_LOST, "res=%" PRIu32 " is lost", res->id);
+    }
+    if (vgd_blob_is_guest(res) && res->backing.n_entries == 0) {
+        return VGD_REFUSE(call, VGD_UNSUPPORTED, "res=%" PRIu32 " has no backing", res->id);
+    }
+    turn_on(gpu, cmd.scanout_id,
+            &(struct vgd_scanout){.res = res, .image = image, .src = cmd.rect});
+    return VGD_OK;
+}
+
+/* What @a and @b (no sum wraps) have in common; false if nothing. */
 static bool intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out)
 {
     uint32_t left = a.x_px > b.x_px ? a.x_px : b.x_px;
@@ -109,6 +190,23 @@ static bool intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out
     return true;
 }
 
+/* A blob has no size in pixels but the one of the scanouts that show it; on none, all is well. */
+static bool fits_a_picture(const struct vgd_gpu *gpu, const struct vgd_resource *res,
+                           struct vgd_rect rect)
+{
+    bool shown = false;
+    for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
+        const struct vgd_scanout *scanout = &gpu->scanouts[i];
+        if (scanout->res == res) {
+            shown = true;
+            if (vgd_rect_fits(rect, scanout->image.w_px, scanout->image.h_px)) {
+                return true;
+            }
+        }
+    }
+    return !shown;
+}
+
 enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
 {
     struct vgd_gpu *gpu = call->gpu;
@@ -121,7 +219,9 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
     if (res == NULL) {
         return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32, cmd.resource_id);
     }
-    if (!vgd_rect_fits(cmd.rect, res->w_px, res->h_px)) {
+    bool is_blob = res->kind == VGD_RESOURCE_BLOB;
+    if (is_blob ? !fits_a_picture(gpu, res, cmd.rect)
+                : !vgd_rect_fits(cmd.rect, res->w_px, res->h_px)) {
         return VGD_REFUSE(call, VGD_RANGE,
                           "res=%" PRIu32 " rect %" PRIu32 "x%" PRIu32 "+%" PRIu32 "+%" PRIu32
                           " outside %" PRIu32 "x%" PRIu32,
@@ -131,7 +231,7 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
     gpu->counters->flushes++;
     struct vgd_render *render = gpu->config.render;
     struct vgd_rect changed = cmd.rect;
-    if (res->in_renderer && render->ops->take_changed != NULL) {
+    if (!is_blob && res->in_renderer && render->ops->take_changed != NULL) {
         changed = render->ops->take_changed(render, res->id, cmd.rect);
     }
     for (uint32_t i = 0; i < gpu->config.n_scanouts; i++) {
@@ -163,13 +263,22 @@ static void cursor_show(struct vgd_gpu *gpu, uint32_t scanout_idx)
 static enum vgd_status shape_read(struct vgd_gpu *gpu, const struct vgd_resource *res,
                                   uint8_t *pixels)
 {
+    static const uint32_t stride_bytes = VGD_CURSOR_SIDE_PX * VGD_BYTES_PER_PIXEL;
+    if (res->kind == VGD_RESOURCE_BLOB) {
+        /* The command has no word for what lies in it: QEMU and Linux take one whole cursor. */
+        static const struct vgd_image image = {.w_px = VGD_CURSOR_SIDE_PX,
+                                               .h_px = VGD_CURSOR_SIDE_PX,
+                                               .format = VGD_FORMAT_B8G8R8A8_UNORM,
+                                               .stride_bytes = stride_bytes};
+        struct vgd_rect all = {.w_px = VGD_CURSOR_SIDE_PX, .h_px = VGD_CURSOR_SIDE_PX};
+        return gpu->ops->read_pixels(gpu->render, res->id, &image, all, pixels, stride_bytes);
+    }
     struct vgd_rect rect = {
         .w_px = res->w_px < VGD_CURSOR_SIDE_PX ? res->w_px : VGD_CURSOR_SIDE_PX,
         .h_px = res->h_px < VGD_CURSOR_SIDE_PX ? res->h_px : VGD_CURSOR_SIDE_PX,
     };
     memset(pixels, 0, VGD_CURSOR_BYTES);
-    return gpu->ops->read_pixels(gpu->render, res->id, NULL, rect, pixels,
-                                 VGD_CURSOR_SIDE_PX * VGD_BYTES_PER_PIXEL);
+    return gpu->ops->read_pixels(gpu->render, res->id, NULL, rect, pixels, stride_bytes);
 }
 
 /* UPDATE_CURSOR with a resource: its pixels are taken now, and the resource may go. */
@@ -177,9 +286,14 @@ static enum vgd_status shape_set(struct vgd_gpu_call *call, const struct vgd_cmd
 {
     struct vgd_gpu *gpu = call->gpu;
     const struct vgd_resource *res = vgd_resource_find(gpu, cmd->resource_id);
-    if (res == NULL || !can_show(res)) {
+    bool is_blob = res != NULL && res->kind == VGD_RESOURCE_BLOB;
+    if (res == NULL || (!is_blob && !can_show(res))) {
         return VGD_REFUSE(call, VGD_NO_RESOURCE, "res=%" PRIu32 " is %s", cmd->resource_id,
                           res == NULL ? "unknown" : "no picture");
+    }
+    if (is_blob && res->as.blob.size_bytes < VGD_CURSOR_BYTES) {
+        return VGD_REFUSE(call, VGD_RANGE, "res=%" PRIu32 " of %" PRIu64 " bytes is no cursor",
+                          res->id, res->as.blob.size_bytes);
     }
     if (!res->in_renderer) {
         return VGD_REFUSE(call, VGD_LOST, "res=%" PRIu32 " is lost", res->id);

@@ -1,67 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-#include "fake.h"
-
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "idmap.h"
+#include "fake_priv.h"
 #include "iov.h"
-
-#define BYTES_PER_PIXEL 4u
-#define TARGET_BUFFER 0u
-#define RINGS_MAX 64u
-
-struct fake_resource {
-    bool is_2d;
-    uint32_t format; /* 2D only; 3D pixels are taken as B G R A */
-    uint32_t texel_bytes;
-    uint32_t w_px, h_px;
-    uint8_t *pixels; /* owned; level 0, layer 0 */
-    const struct iovec *iov;
-    uint32_t n_iov;
-};
-
-struct fake_context {
-    uint32_t capset_id;
-    bool lost;
-    struct vgd_idmap attached; /* resource id -> struct fake_resource, borrowed */
-};
-
-struct held_fence {
-    struct held_fence *next;
-    struct vgd_fake_fence fence;
-};
-
-struct fake {
-    struct vgd_render base;
-    struct vgd_fake_config config;
-    struct vgd_idmap resources; /* struct fake_resource, owned */
-    struct vgd_idmap contexts;  /* struct fake_context, owned */
-    struct held_fence *held;    /* owned, oldest first */
-    uint64_t last_seq;
-    bool hold;
-    bool some_changed;
-    struct vgd_rect changed; /* when some_changed */
-    uint32_t calls[VGD_FAKE_OPS_COUNT];
-    uint32_t fail_in;
-    enum vgd_status fail_status;
-    size_t last_submit_bytes;
-    uint32_t last_submit_word;
-};
-
-static struct fake *fake_of(const struct vgd_render *r)
-{
-    return (struct fake *)(uintptr_t)r;
-}
 
 static void call(struct fake *f, enum vgd_fake_op op)
 {
     f->calls[op]++;
 }
 
-/* Count a call that can fail; is it its turn? */
-static enum vgd_status try_call(struct fake *f, enum vgd_fake_op op)
+enum vgd_status vgd_fake_try(struct fake *f, enum vgd_fake_op op)
 {
     call(f, op);
     if (f->fail_in > 0 && --f->fail_in == 0) {
@@ -70,7 +20,7 @@ static enum vgd_status try_call(struct fake *f, enum vgd_fake_op op)
     return VGD_OK;
 }
 
-static struct fake_resource *resource(const struct fake *f, uint32_t res_id)
+struct fake_resource *vgd_fake_resource(const struct fake *f, uint32_t res_id)
 {
     struct fake_resource *res = vgd_idmap_find(&f->resources, res_id);
     assert(res != NULL); /* the device names only what it has created */
@@ -92,6 +42,9 @@ static void fake_info(const struct vgd_render *r, struct vgd_render_info *out)
         .gpu_name = "",
         .has_3d = !f->config.no_3d,
         .is_software = true,
+        .blob_mems = f->config.no_3d ? f->config.blob_mems & (1u << VGD_BLOB_MEM_GUEST)
+                                     : f->config.blob_mems,
+        .vulkan_name = "",
         .n_capsets = f->config.no_3d ? 0 : f->config.n_capsets,
     };
     memcpy(out->capsets, f->config.capsets, sizeof(out->capsets));
@@ -101,7 +54,7 @@ static enum vgd_status fake_capset_fill(struct vgd_render *r, uint32_t id, uint3
                                         void *out, size_t size_bytes)
 {
     struct fake *f = fake_of(r);
-    enum vgd_status st = try_call(f, VGD_FAKE_CAPSET_FILL);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_CAPSET_FILL);
     if (st != VGD_OK) {
         return st;
     }
@@ -122,7 +75,7 @@ static enum vgd_status fake_context_create(struct vgd_render *r, uint32_t ctx_id
 {
     struct fake *f = fake_of(r);
     assert(!f->config.no_3d && ctx_id != 0 && name_len <= 64 && name != NULL);
-    enum vgd_status st = try_call(f, VGD_FAKE_CONTEXT_CREATE);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_CONTEXT_CREATE);
     if (st != VGD_OK) {
         return st;
     }
@@ -142,6 +95,12 @@ static enum vgd_status fake_context_create(struct vgd_render *r, uint32_t ctx_id
 static void context_free(struct fake_context *ctx)
 {
     vgd_idmap_finish(&ctx->attached);
+    uint32_t cursor = 0;
+    struct fake_object *object;
+    while ((object = vgd_idmap_next(&ctx->objects, &cursor, NULL)) != NULL) {
+        free(object);
+    }
+    vgd_idmap_finish(&ctx->objects);
     free(ctx);
 }
 
@@ -156,11 +115,11 @@ static void fake_context_destroy(struct vgd_render *r, uint32_t ctx_id)
 static enum vgd_status fake_context_attach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id)
 {
     struct fake *f = fake_of(r);
-    enum vgd_status st = try_call(f, VGD_FAKE_CONTEXT_ATTACH);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_CONTEXT_ATTACH);
     if (st != VGD_OK) {
         return st;
     }
-    st = vgd_idmap_add(&context(f, ctx_id)->attached, res_id, resource(f, res_id));
+    st = vgd_idmap_add(&context(f, ctx_id)->attached, res_id, vgd_fake_resource(f, res_id));
     assert(st != VGD_RANGE); /* attached once */
     return st;
 }
@@ -173,24 +132,41 @@ static void fake_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t 
     assert(res != NULL);
 }
 
-static enum vgd_status resource_add(struct fake *f, uint32_t res_id, struct fake_resource made)
+void vgd_fake_resource_free(struct fake_resource *res)
+{
+    free(res->pixels);
+    if (res->fd >= 0) {
+        (void)close(res->fd);
+    }
+    free(res);
+}
+
+enum vgd_status vgd_fake_resource_add(struct fake *f, uint32_t res_id, struct fake_resource made)
 {
     assert(res_id != 0);
     struct fake_resource *res = malloc(sizeof(*res));
-    made.pixels = calloc(made.h_px, (size_t)made.w_px * made.texel_bytes);
-    if (res == NULL || made.pixels == NULL) {
-        free(res);
+    if (res == NULL) {
         free(made.pixels);
+        if (made.fd >= 0) {
+            (void)close(made.fd);
+        }
         return VGD_NO_MEMORY;
     }
     *res = made;
     enum vgd_status st = vgd_idmap_add(&f->resources, res_id, res);
     assert(st != VGD_RANGE);
     if (st != VGD_OK) {
-        free(made.pixels);
-        free(res);
+        vgd_fake_resource_free(res);
     }
     return st;
+}
+
+/* One with pixels of its own. */
+static enum vgd_status texture_add(struct fake *f, uint32_t res_id, struct fake_resource made)
+{
+    made.fd = -1;
+    made.pixels = calloc(made.h_px, (size_t)made.w_px * made.texel_bytes);
+    return made.pixels != NULL ? vgd_fake_resource_add(f, res_id, made) : VGD_NO_MEMORY;
 }
 
 static enum vgd_status fake_create_2d(struct vgd_render *r, uint32_t res_id, uint32_t format,
@@ -198,16 +174,16 @@ static enum vgd_status fake_create_2d(struct vgd_render *r, uint32_t res_id, uin
 {
     struct fake *f = fake_of(r);
     assert(w_px > 0 && h_px > 0);
-    enum vgd_status st = try_call(f, VGD_FAKE_CREATE_2D);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_CREATE_2D);
     if (st != VGD_OK) {
         return st;
     }
-    return resource_add(f, res_id,
-                        (struct fake_resource){.is_2d = true,
-                                               .format = format,
-                                               .texel_bytes = BYTES_PER_PIXEL,
-                                               .w_px = w_px,
-                                               .h_px = h_px});
+    return texture_add(f, res_id,
+                       (struct fake_resource){.is_2d = true,
+                                              .format = format,
+                                              .texel_bytes = BYTES_PER_PIXEL,
+                                              .w_px = w_px,
+                                              .h_px = h_px});
 }
 
 static enum vgd_status fake_create_3d(struct vgd_render *r,
@@ -216,38 +192,38 @@ static enum vgd_status fake_create_3d(struct vgd_render *r,
     struct fake *f = fake_of(r);
     assert(!f->config.no_3d);
     assert(cmd->width > 0 && cmd->height > 0 && cmd->depth > 0);
-    enum vgd_status st = try_call(f, VGD_FAKE_CREATE_3D);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_CREATE_3D);
     if (st != VGD_OK) {
         return st;
     }
     uint32_t texel_bytes = cmd->target == TARGET_BUFFER ? 1 : BYTES_PER_PIXEL;
-    return resource_add(f, cmd->resource_id,
-                        (struct fake_resource){
-                            .texel_bytes = texel_bytes, .w_px = cmd->width, .h_px = cmd->height});
+    return texture_add(f, cmd->resource_id,
+                       (struct fake_resource){
+                           .texel_bytes = texel_bytes, .w_px = cmd->width, .h_px = cmd->height});
 }
 
 static void fake_unref(struct vgd_render *r, uint32_t res_id)
 {
     struct fake *f = fake_of(r);
     call(f, VGD_FAKE_UNREF);
-    struct fake_resource *res = resource(f, res_id);
+    struct fake_resource *res = vgd_fake_resource(f, res_id);
     uint32_t cursor = 0;
     const struct fake_context *ctx;
     while ((ctx = vgd_idmap_next(&f->contexts, &cursor, NULL)) != NULL) {
         assert(vgd_idmap_find(&ctx->attached, res_id) == NULL); /* detached before */
     }
+    vgd_fake_blob_forget(f, res);
     (void)vgd_idmap_remove(&f->resources, res_id);
-    free(res->pixels);
-    free(res);
+    vgd_fake_resource_free(res);
 }
 
 static enum vgd_status fake_attach(struct vgd_render *r, uint32_t res_id, const struct iovec *iov,
                                    uint32_t n_iov)
 {
     struct fake *f = fake_of(r);
-    struct fake_resource *res = resource(f, res_id);
+    struct fake_resource *res = vgd_fake_resource(f, res_id);
     assert(n_iov > 0 && iov != NULL);
-    enum vgd_status st = try_call(f, VGD_FAKE_ATTACH);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_ATTACH);
     if (st == VGD_OK) {
         res->iov = iov;
         res->n_iov = n_iov;
@@ -259,7 +235,7 @@ static void fake_detach(struct vgd_render *r, uint32_t res_id)
 {
     struct fake *f = fake_of(r);
     call(f, VGD_FAKE_DETACH);
-    struct fake_resource *res = resource(f, res_id);
+    struct fake_resource *res = vgd_fake_resource(f, res_id);
     assert(res->iov != NULL);
     res->iov = NULL;
     res->n_iov = 0;
@@ -269,10 +245,10 @@ static enum vgd_status fake_transfer_2d(struct vgd_render *r, uint32_t res_id, s
                                         uint64_t offset_bytes)
 {
     struct fake *f = fake_of(r);
-    struct fake_resource *res = resource(f, res_id);
+    struct fake_resource *res = vgd_fake_resource(f, res_id);
     assert(res->is_2d && res->iov != NULL && rect.w_px > 0 && rect.h_px > 0);
     assert(rect.x_px + rect.w_px <= res->w_px && rect.y_px + rect.h_px <= res->h_px);
-    enum vgd_status st = try_call(f, VGD_FAKE_TRANSFER_2D);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_TRANSFER_2D);
     if (st != VGD_OK) {
         return st;
     }
@@ -290,10 +266,13 @@ static enum vgd_status fake_transfer_2d(struct vgd_render *r, uint32_t res_id, s
 static enum vgd_status transfer_3d(struct fake *f, enum vgd_fake_op op, uint32_t ctx_id,
                                    const struct vgd_cmd_transfer_host_3d *cmd, bool to_host)
 {
-    struct fake_resource *res = resource(f, cmd->resource_id);
+    struct fake_resource *res = vgd_fake_resource(f, cmd->resource_id);
     assert(!f->config.no_3d && res->iov != NULL);
     assert(ctx_id == 0 || vgd_idmap_find(&context(f, ctx_id)->attached, cmd->resource_id) != NULL);
-    enum vgd_status st = try_call(f, op);
+    enum vgd_status st = vgd_fake_try(f, op);
+    if (st == VGD_OK && res->is_blob) {
+        return vgd_fake_blob_transfer(res, cmd, to_host);
+    }
     if (st != VGD_OK || cmd->level != 0 || cmd->box.z != 0) {
         return st;
     }
@@ -330,7 +309,7 @@ static enum vgd_status fake_submit(struct vgd_render *r, uint32_t ctx_id, void *
     struct fake *f = fake_of(r);
     assert(!context(f, ctx_id)->lost && size_bytes > 0 && size_bytes % 4 == 0);
     assert((uintptr_t)commands % 8 == 0);
-    enum vgd_status st = try_call(f, VGD_FAKE_SUBMIT);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_SUBMIT);
     if (st != VGD_OK) {
         return st;
     }
@@ -346,14 +325,19 @@ static enum vgd_status fake_fence(struct vgd_render *r, uint32_t ctx_id, uint8_t
     struct fake *f = fake_of(r);
     assert(seq > f->last_seq); /* grows */
     assert(ctx_id != 0 ? !context(f, ctx_id)->lost : ring_idx == 0);
-    enum vgd_status st = try_call(f, VGD_FAKE_FENCE);
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_FENCE);
     if (st != VGD_OK) {
         return st;
     }
-    if (ring_idx >= (f->config.rings_count != 0 ? f->config.rings_count : RINGS_MAX)) {
+    bool unbound = ring_idx >= (f->config.rings_count != 0 ? f->config.rings_count : RINGS_MAX);
+    if (unbound && !f->config.unbound_kills) {
         return VGD_RANGE;
     }
     f->last_seq = seq;
+    if (unbound) { /* as the process of a venus context: it ends, and nothing signals */
+        context(f, ctx_id)->dies = true;
+        return VGD_OK;
+    }
     *out_done = !f->hold;
     if (!f->hold) {
         return VGD_OK;
@@ -371,57 +355,6 @@ static enum vgd_status fake_fence(struct vgd_render *r, uint32_t ctx_id, uint8_t
     return VGD_OK;
 }
 
-/* Where B, G, R and A are in the bytes of a pixel; -1: opaque. */
-static void channels(uint32_t format, int out[4])
-{
-    static const struct {
-        uint32_t format;
-        int at[4];
-    } table[] = {
-        {VGD_FORMAT_B8G8R8A8_UNORM, {0, 1, 2, 3}}, {VGD_FORMAT_B8G8R8X8_UNORM, {0, 1, 2, -1}},
-        {VGD_FORMAT_A8R8G8B8_UNORM, {3, 2, 1, 0}}, {VGD_FORMAT_X8R8G8B8_UNORM, {3, 2, 1, -1}},
-        {VGD_FORMAT_R8G8B8A8_UNORM, {2, 1, 0, 3}}, {VGD_FORMAT_X8B8G8R8_UNORM, {1, 2, 3, -1}},
-        {VGD_FORMAT_A8B8G8R8_UNORM, {1, 2, 3, 0}}, {VGD_FORMAT_R8G8B8X8_UNORM, {2, 1, 0, -1}},
-    };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        if (table[i].format == format) {
-            memcpy(out, table[i].at, sizeof(table[i].at));
-            return;
-        }
-    }
-    memcpy(out, table[0].at, sizeof(table[0].at));
-}
-
-static enum vgd_status fake_read_pixels(struct vgd_render *r, uint32_t res_id,
-                                        const struct vgd_image *image, struct vgd_rect rect,
-                                        void *out, size_t stride_bytes)
-{
-    (void)image;
-    struct fake *f = fake_of(r);
-    const struct fake_resource *res = resource(f, res_id);
-    assert(rect.x_px + rect.w_px <= res->w_px && rect.y_px + rect.h_px <= res->h_px);
-    enum vgd_status st = try_call(f, VGD_FAKE_READ_PIXELS);
-    if (st != VGD_OK) {
-        return st;
-    }
-    if (res->texel_bytes != BYTES_PER_PIXEL) {
-        return VGD_UNSUPPORTED;
-    }
-    int at[4];
-    channels(res->format, at);
-    for (uint32_t y = 0; y < rect.h_px; y++) {
-        for (uint32_t x = 0; x < rect.w_px; x++) {
-            size_t pixel = (size_t)(rect.y_px + y) * res->w_px + rect.x_px + x;
-            const uint8_t *from = res->pixels + pixel * BYTES_PER_PIXEL;
-            uint8_t *to = (uint8_t *)out + y * stride_bytes + (size_t)x * BYTES_PER_PIXEL;
-            for (int c = 0; c < 4; c++) {
-                to[c] = at[c] < 0 ? 0xff : from[at[c]];
-            }
-        }
-    }
-    return VGD_OK;
-}
-
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -436,8 +369,9 @@ static struct vgd_rect fake_take_changed(struct vgd_render *r, uint32_t res_id,
                                          struct vgd_rect rect)
 {
     const struct fake *f = fake_of(r);
-    const struct fake_resource *res = resource(f, res_id);
-    assert(rect.x_px + rect.w_px <= res->w_px && rect.y_px + rect.h_px <= res->h_px);
+    const struct fake_resource *res = vgd_fake_resource(f, res_id);
+    assert(!res->is_blob && rect.x_px + rect.w_px <= res->w_px &&
+           rect.y_px + rect.h_px <= res->h_px);
     if (!f->some_changed) {
         return rect;
     }
@@ -459,7 +393,7 @@ static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id,
     (void)image;
     struct fake *f = fake_of(r);
     (void)out;
-    (void)resource(f, res_id);
+    (void)vgd_fake_resource(f, res_id);
     call(f, VGD_FAKE_EXPORT);
     return VGD_UNSUPPORTED;
 }
@@ -486,8 +420,7 @@ static void fake_reset(struct vgd_render *r)
     cursor = 0;
     struct fake_resource *res;
     while ((res = vgd_idmap_next(&f->resources, &cursor, NULL)) != NULL) {
-        free(res->pixels);
-        free(res);
+        vgd_fake_resource_free(res);
     }
     vgd_idmap_finish(&f->resources);
     held_free(f);
@@ -499,20 +432,17 @@ static void fake_destroy(struct vgd_render *r)
     free(fake_of(r));
 }
 
-static enum vgd_status fake_create_blob(struct vgd_render *r, const struct vgd_render_blob *blob)
+static void fake_batch_end(struct vgd_render *r)
 {
-    (void)r;
-    (void)blob;
-    return VGD_UNSUPPORTED;
-}
-
-static enum vgd_status fake_blob_export(struct vgd_render *r, uint32_t res_id,
-                                        struct vgd_blob_file *out)
-{
-    (void)r;
-    (void)res_id;
-    (void)out;
-    return VGD_UNSUPPORTED;
+    struct fake *f = fake_of(r);
+    uint32_t cursor = 0;
+    uint32_t ctx_id;
+    struct fake_context *ctx;
+    while ((ctx = vgd_idmap_next(&f->contexts, &cursor, &ctx_id)) != NULL) {
+        if (ctx->dies && !ctx->lost) {
+            vgd_fake_lose_context(r, ctx_id);
+        }
+    }
 }
 
 static const struct vgd_render_ops fake_ops = {
@@ -524,8 +454,8 @@ static const struct vgd_render_ops fake_ops = {
     .context_detach = fake_context_detach,
     .resource_create_2d = fake_create_2d,
     .resource_create_3d = fake_create_3d,
-    .resource_create_blob = fake_create_blob,
-    .blob_export = fake_blob_export,
+    .resource_create_blob = vgd_fake_create_blob,
+    .blob_export = vgd_fake_blob_export,
     .resource_unref = fake_unref,
     .resource_attach = fake_attach,
     .resource_detach = fake_detach,
@@ -534,9 +464,10 @@ static const struct vgd_render_ops fake_ops = {
     .transfer_from_host_3d = fake_from_host_3d,
     .submit = fake_submit,
     .fence = fake_fence,
-    .read_pixels = fake_read_pixels,
+    .read_pixels = vgd_fake_read_pixels,
     .take_changed = fake_take_changed,
     .export_scanout = fake_export,
+    .batch_end = fake_batch_end,
     .reset = fake_reset,
     .destroy = fake_destroy,
 };

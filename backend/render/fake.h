@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The tests' renderer: fills the table of operations without any GPU. It keeps real tables and real
- * 2D pixels, counts calls, fails, delays, reorders and loses things on request, and asserts what
- * render.h promises to a renderer: a call that the device must not make ends the test.
- * Thread: loop.
+ * The tests' renderer: fills the table of operations without any GPU. It keeps real tables, real
+ * 2D pixels and blobs in real memory files, counts calls, fails, delays, reorders and loses things
+ * on request, and asserts what render.h promises to a renderer: a call that the device must not
+ * make ends the test. Thread: loop.
  */
 #ifndef VGD_FAKE_H
 #define VGD_FAKE_H
@@ -18,6 +18,8 @@ enum vgd_fake_op {
     VGD_FAKE_CONTEXT_DETACH,
     VGD_FAKE_CREATE_2D,
     VGD_FAKE_CREATE_3D,
+    VGD_FAKE_CREATE_BLOB,
+    VGD_FAKE_BLOB_EXPORT,
     VGD_FAKE_UNREF,
     VGD_FAKE_ATTACH,
     VGD_FAKE_DETACH,
@@ -39,6 +41,8 @@ struct vgd_fake_config {
     struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
     bool capsets_are_zero; /* what a library does whose part for it is not there */
     uint8_t rings_count;   /* fences on rings from here on fail; 0: 64 */
+    bool unbound_kills;    /* instead of failing, they end the context at batch_end */
+    uint32_t blob_mems;    /* as in vgd_render_info; without 3D only those of guest memory */
 };
 
 /** NULL when out of memory. Destroyed through its table. */
@@ -68,6 +72,12 @@ void vgd_fake_signal_all(struct vgd_render *r);
 void vgd_fake_set_changed(struct vgd_render *r, const struct vgd_rect *changed);
 /** The context stops working and its owner is told. */
 void vgd_fake_lose_context(struct vgd_render *r, uint32_t ctx_id);
+
+/** Let context @ctx_id have made @size_bytes of memory that @blob_id (not 0) names: a blob can be
+ *  made of it, one at a time. @opaque: it cannot be exported. blob_id 0 is memory of any size that
+ *  every context has. False: no such context, the id is taken, or out of memory. */
+bool vgd_fake_add_object(struct vgd_render *r, uint32_t ctx_id, uint32_t blob_id,
+                         uint64_t size_bytes, bool opaque);
 
 uint32_t vgd_fake_resource_count(const struct vgd_render *r);
 uint32_t vgd_fake_context_count(const struct vgd_render *r);

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checked.h"
+#include "iov.h"
+
 /* virtio names formats by memory order, pixman by the order of bits in a native 32-bit word. */
 static pixman_format_code_t pixman_format(uint32_t format)
 {
@@ -242,5 +245,46 @@ enum vgd_status vgd_pixels_read(const struct vgd_pixels *p, struct vgd_rect rect
                        p->data + rect.y_px * p->stride_bytes +
                            (size_t)rect.x_px * VGD_BYTES_PER_PIXEL,
                        p->stride_bytes, out, stride_bytes);
+    return VGD_OK;
+}
+
+/* Where the last row of @rect ends in the blob; false if that is beyond 2^64. */
+static bool image_end(const struct vgd_image *image, struct vgd_rect rect, uint64_t *out)
+{
+    /* Both products are below 2^64: of 32-bit numbers. */
+    uint64_t rows_bytes = (uint64_t)image->stride_bytes * ((uint64_t)rect.y_px + rect.h_px - 1);
+    uint64_t row_bytes = ((uint64_t)rect.x_px + rect.w_px) * VGD_BYTES_PER_PIXEL;
+    return vgd_add_u64(rows_bytes, row_bytes, out) && vgd_add_u64(*out, image->offset_bytes, out);
+}
+
+enum vgd_status vgd_pixels_read_image(const struct vgd_image *image, const struct iovec *iov,
+                                      uint32_t n_iov, struct vgd_rect rect, void *out,
+                                      size_t stride_bytes)
+{
+    if (!vgd_pixels_known_format(image->format) ||
+        !vgd_pixels_rect_fits(rect, image->w_px, image->h_px)) {
+        return VGD_RANGE;
+    }
+    if (rect.w_px == 0 || rect.h_px == 0) {
+        return VGD_OK;
+    }
+    size_t row_bytes = (size_t)rect.w_px * VGD_BYTES_PER_PIXEL;
+    uint64_t end;
+    if (image->stride_bytes < row_bytes || !image_end(image, rect, &end) ||
+        end > vgd_iov_size(iov, n_iov)) {
+        return VGD_RANGE;
+    }
+    struct cursor c = {.iov = iov, .n_iov = n_iov};
+    cursor_advance(&c, image->offset_bytes + (uint64_t)image->stride_bytes * rect.y_px +
+                           (uint64_t)rect.x_px * VGD_BYTES_PER_PIXEL);
+    for (uint32_t y = 0; y < rect.h_px; y++) {
+        bool copy = true; /* whatever @out held */
+        if (!cursor_read(&c, (uint8_t *)out + y * stride_bytes, row_bytes, &copy)) {
+            return VGD_RANGE;
+        }
+        cursor_advance(&c, image->stride_bytes - row_bytes);
+    }
+    __asm__ volatile("" ::: "memory"); /* what follows looks at the copy */
+    vgd_pixels_convert(image->format, rect.w_px, rect.h_px, out, stride_bytes, out, stride_bytes);
     return VGD_OK;
 }

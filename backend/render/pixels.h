@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A 2D resource's pixels in our own memory, in the guest's format: 4 bytes a pixel, rows without
- * padding. Shared by the pixman renderer and by virgl's 2D resources.
+ * padding. Shared by the pixman renderer and by virgl's 2D resources. And pictures in blobs, which
+ * are read where they lie.
  * Thread: loop.
  */
 #ifndef VGD_PIXELS_H
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "render.h"
 #include "status.h"
 #include "virtio_gpu.h"
 
@@ -65,5 +67,17 @@ VGD_MUST_CHECK enum vgd_status vgd_pixels_read(const struct vgd_pixels *p, struc
  * strides are equal. Strides are multiples of 4. */
 void vgd_pixels_convert(uint32_t format, uint32_t w_px, uint32_t h_px, const void *in,
                         size_t in_stride_bytes, void *out, size_t out_stride_bytes);
+
+/**
+ * Read @rect of the picture that @image says lies in a scatter list (a blob's guest pages, or one
+ * entry over mapped memory) as B G R A/X to @out, @stride_bytes a row (a multiple of 4). Each byte
+ * is copied once; it may change meanwhile.
+ * VGD_RANGE: a format that is not known, @rect outside of @image, or rows that the list does not
+ * hold; then what @out holds is not defined.
+ */
+VGD_MUST_CHECK enum vgd_status vgd_pixels_read_image(const struct vgd_image *image,
+                                                     const struct iovec *iov, uint32_t n_iov,
+                                                     struct vgd_rect rect, void *out,
+                                                     size_t stride_bytes);
 
 #endif

@@ -110,6 +110,7 @@ static void answer_virgl(const void *question, void *answer)
 {
     struct virgl_report *report = answer;
     struct vgd_virgl_options options = {
+        .want_virgl = true,
         .choice = question,
         .loop = vgd_loop_create(),
         .callbacks = {.fence_done = no_fence, .context_lost = no_loss},

@@ -8,8 +8,9 @@
 #include "pixels.h"
 
 struct soft_resource {
-    struct vgd_pixels pixels;
-    const struct iovec *iov; /* borrowed from the device; NULL: no backing */
+    bool is_blob;             /* guest pages, read where they lie; else: */
+    struct vgd_pixels pixels; /* a copy, by transfers */
+    const struct iovec *iov;  /* borrowed from the device; NULL: no backing */
     uint32_t n_iov;
 };
 
@@ -26,8 +27,13 @@ static struct soft *soft_of(struct vgd_render *r)
 static void soft_info(const struct vgd_render *r, struct vgd_render_info *out)
 {
     (void)r;
-    *out =
-        (struct vgd_render_info){.name = "pixman", .gpu_name = "software 2D", .is_software = true};
+    *out = (struct vgd_render_info){
+        .name = "pixman",
+        .gpu_name = "software 2D",
+        .is_software = true,
+        .blob_mems = 1u << VGD_BLOB_MEM_GUEST,
+        .vulkan_name = "",
+    };
 }
 
 static enum vgd_status soft_capset_fill(struct vgd_render *r, uint32_t id, uint32_t version,
@@ -134,7 +140,7 @@ static enum vgd_status soft_transfer_to_host_2d(struct vgd_render *r, uint32_t r
                                                 struct vgd_rect rect, uint64_t offset_bytes)
 {
     struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
-    if (res == NULL) {
+    if (res == NULL || res->is_blob) {
         return VGD_NO_RESOURCE;
     }
     return vgd_pixels_load(&res->pixels, res->iov, res->n_iov, rect, offset_bytes);
@@ -175,20 +181,34 @@ static enum vgd_status soft_read_pixels(struct vgd_render *r, uint32_t res_id,
                                         const struct vgd_image *image, struct vgd_rect rect,
                                         void *out, size_t stride_bytes)
 {
-    (void)image;
     const struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
-    if (res == NULL) {
+    if (res == NULL || res->is_blob != (image != NULL)) {
         return VGD_NO_RESOURCE;
     }
-    return vgd_pixels_read(&res->pixels, rect, out, stride_bytes);
+    if (!res->is_blob) {
+        return vgd_pixels_read(&res->pixels, rect, out, stride_bytes);
+    }
+    return res->iov != NULL
+               ? vgd_pixels_read_image(image, res->iov, res->n_iov, rect, out, stride_bytes)
+               : VGD_UNSUPPORTED; /* its pages have gone */
 }
 
 static enum vgd_status soft_resource_create_blob(struct vgd_render *r,
                                                  const struct vgd_render_blob *blob)
 {
-    (void)r;
-    (void)blob;
-    return VGD_UNSUPPORTED;
+    if (blob->mem != VGD_BLOB_MEM_GUEST) {
+        return VGD_UNSUPPORTED;
+    }
+    struct soft_resource *res = calloc(1, sizeof(*res));
+    if (res == NULL) {
+        return VGD_NO_MEMORY;
+    }
+    *res = (struct soft_resource){.is_blob = true, .iov = blob->iov, .n_iov = blob->n_iov};
+    enum vgd_status st = vgd_idmap_add(&soft_of(r)->resources, blob->res_id, res);
+    if (st != VGD_OK) {
+        free(res);
+    }
+    return st;
 }
 
 static enum vgd_status soft_blob_export(struct vgd_render *r, uint32_t res_id,
@@ -204,7 +224,7 @@ static struct vgd_rect soft_take_changed(struct vgd_render *r, uint32_t res_id,
                                          struct vgd_rect rect)
 {
     struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
-    return res != NULL ? vgd_pixels_take_changed(&res->pixels, rect) : rect;
+    return res != NULL && !res->is_blob ? vgd_pixels_take_changed(&res->pixels, rect) : rect;
 }
 
 static enum vgd_status soft_export_scanout(struct vgd_render *r, uint32_t res_id,

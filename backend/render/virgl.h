@@ -24,7 +24,8 @@ struct vgd_virgl_options {
     const struct vgd_vk_choice *vulkan; /* the device that the render server shows; NULL: no Vulkan
                                            contexts (copied) */
     int *server_fd; /* with @vulkan: a connected SOCK_SEQPACKET to virgl_render_server; taken */
-    struct vgd_loop *loop;                 /* borrowed; outlives the renderer */
+    struct vgd_loop *loop; /* borrowed; outlives the renderer. Ended with a failure when the render
+                              server hangs: this process is then to be replaced with it */
     struct vgd_render_callbacks callbacks; /* copied */
 };
 

@@ -276,11 +276,15 @@ void vgd_guest_gpu_turn(struct vgd_guest_gpu *gpu, int timeout_ms)
         {.fd = vgd_guest_frontend_backend_fd(gpu->frontend), .events = POLLIN},
         {.fd = gpu->closed ? -1 : vgd_guest_frontend_fd(gpu->frontend), .events = POLLRDHUP},
     };
+    int service_ms = vgd_guest_frontend_service_in_ms(gpu->frontend);
+    if (service_ms >= 0 && service_ms < timeout_ms) {
+        timeout_ms = service_ms;
+    }
     int n = poll(fds, 5, timeout_ms);
     if (n > 0 && fds[2].revents != 0) {
         vgd_guest_display_service(gpu->display);
     }
-    if (n > 0 && fds[3].revents != 0) {
+    if ((n > 0 && fds[3].revents != 0) || vgd_guest_frontend_service_in_ms(gpu->frontend) == 0) {
         vgd_guest_frontend_service(gpu->frontend);
     }
     if (n > 0 && fds[4].revents != 0) {

@@ -194,6 +194,15 @@ uint32_t vgd_guest_set_scanout_blob(struct vgd_guest_gpu *gpu,
 uint32_t vgd_guest_submit_ring(struct vgd_guest_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx,
                                const uint32_t *dwords, uint32_t n_dwords, uint64_t fence_id);
 
+/* Requests of MAP_BLOB and of a ring's fence for vgd_guest_gpu_begin; as vgd_guest_submit_request.
+ */
+struct vgd_guest_request vgd_guest_map_request(uint32_t res_id, uint64_t offset_bytes,
+                                               uint8_t body[VGD_CMD_RESOURCE_MAP_BLOB_SIZE]);
+struct vgd_guest_request vgd_guest_ring_request(uint32_t ctx_id, uint8_t ring_idx,
+                                                const uint32_t *dwords, uint32_t n_dwords,
+                                                uint64_t fence_id,
+                                                uint8_t body[VGD_CMD_SUBMIT_3D_SIZE]);
+
 /** Bytes of the host-visible region as the backend said at realize; 0: there is none. */
 uint64_t vgd_guest_window_bytes(const struct vgd_guest_gpu *gpu);
 /** The region in our address space, reserved whole; only what is mapped may be touched. */

@@ -134,7 +134,7 @@ DEVICE_TEST(F08_every_allocation_of_a_restore)
         bool reached = fail_in == 0;
         cr_assert(st == VGD_OK || b.counters.resources_live == 0);
         cr_assert(st == VGD_OK || reached);
-        vgd_gpu_reset(b.gpu);
+        bench_reset(&b);
         samples_prepare(&b);
         bench_close(&b);
         if (!reached) {

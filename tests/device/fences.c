@@ -341,7 +341,7 @@ DEVICE_TEST(F04_reset_in_each_state)
         cmd_begin(&c, VGD_CMD_GET_DISPLAY_INFO, 0);
         cmd_send(&b, &s[2], &c);
         events_clear(&b);
-        vgd_gpu_reset(b.gpu);
+        bench_reset(&b);
         cr_assert_eq(events_of(&b, EVENT_DISABLE), 1);
         cr_assert_eq(events_of(&b, EVENT_CURSOR_HIDDEN), 1);
         cr_assert_eq(vgd_gpu_pending_count(b.gpu), 0);
@@ -372,19 +372,25 @@ DEVICE_TEST(F06_totals)
     struct bench b;
     bench_open(&b, NULL);
     samples_prepare(&b);
-    cr_assert_eq(b.counters.resources_live, 4);
+    cr_assert_eq(b.counters.resources_live, SAMPLE_RESOURCES);
     cr_assert_eq(b.counters.contexts_live, 1);
-    cr_assert_eq(b.counters.resource_bytes_live, 4 * SAMPLE_BYTES);
-    cr_assert_eq(b.counters.backing_entries_live, 2);
+    cr_assert_eq(b.counters.resource_bytes_live,
+                 6 * SAMPLE_BYTES); /* guest memory is the guest's */
+    cr_assert_eq(b.counters.backing_entries_live, 3);
+    cr_assert_eq(b.counters.maps_live, 1);
     uint64_t commands = b.counters.commands;
     cr_assert_resp(flush(&b, RES_2D, (struct vgd_rect){.w_px = 1, .h_px = 1}), OK_NODATA);
     cr_assert_resp(flush(&b, 99, (struct vgd_rect){0}), ERR_INVALID_RESOURCE_ID);
     cr_assert_eq(b.counters.commands, commands + 2);
     cr_assert_eq(b.counters.flushes, 1);
     cr_assert_eq(b.counters.errors, 1);
-    for (uint32_t id = RES_2D; id <= RES_3D_OUTSIDE; id++) {
-        cr_assert_resp(unref(&b, id), OK_NODATA);
+    for (uint32_t id = RES_2D; id <= RES_BLOB_MAPPED; id++) {
+        if (id != CTX) {
+            cr_assert_resp(unref(&b, id), OK_NODATA);
+        }
     }
+    cr_assert_eq(b.counters.maps_live, 0);
+    cr_assert_eq(b.window.maps_count, 0);
     cr_assert_eq(b.counters.resource_bytes_live, 0);
     cr_assert_eq(b.counters.backing_entries_live, 0);
     bench_close(&b);

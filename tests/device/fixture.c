@@ -3,9 +3,12 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "device.h"
 #include "log.h"
@@ -61,10 +64,14 @@ static void record(struct vgd_display *d, struct event event)
 static void rec_set(struct vgd_display *d, uint32_t scanout_idx, uint32_t res_id,
                     const struct vgd_image *image, struct vgd_rect src)
 {
-    (void)image;
     assert(src.w_px > 0 && src.h_px > 0);
-    record(d, (struct event){
-                  .kind = EVENT_SET, .scanout_idx = scanout_idx, .res_id = res_id, .rect = src});
+    struct event event = {
+        .kind = EVENT_SET, .scanout_idx = scanout_idx, .res_id = res_id, .rect = src};
+    if (image != NULL) {
+        event.is_blob = true;
+        event.image = *image;
+    }
+    record(d, event);
 }
 
 static void rec_disable(struct vgd_display *d, uint32_t scanout_idx)
@@ -228,6 +235,162 @@ static enum vgd_status translate(void *user, uint64_t addr, uint64_t len_bytes, 
     return VGD_OK;
 }
 
+/* --- the host-visible region --- */
+
+static void range_close(struct window_range *range)
+{
+    if (range->fd >= 0) {
+        (void)close(range->fd);
+        range->fd = -1;
+    }
+}
+
+static bool overlaps(const struct window_range *a, const struct window_range *b)
+{
+    return a->offset_bytes < b->offset_bytes + b->len_bytes &&
+           b->offset_bytes < a->offset_bytes + a->len_bytes;
+}
+
+static enum vgd_status vmm_map(struct window *w, const struct window_range *range)
+{
+    for (uint32_t i = 0; i < w->maps_count;) {
+        if (!overlaps(&w->maps[i], range)) {
+            i++;
+        } else if (w->maps[i].generation == range->generation) {
+            return VGD_RANGE;
+        } else { /* a dead worker's: this one has not been told, and does not need it */
+            range_close(&w->maps[i]);
+            w->maps[i] = w->maps[--w->maps_count];
+        }
+    }
+    assert(w->maps_count < WINDOW_MAPS_MAX);
+    w->maps[w->maps_count++] = *range;
+    return VGD_OK;
+}
+
+static enum vgd_status vmm_unmap(struct window *w, const struct window_range *range)
+{
+    for (uint32_t i = 0; i < w->maps_count; i++) {
+        if (w->maps[i].offset_bytes == range->offset_bytes &&
+            w->maps[i].len_bytes == range->len_bytes) {
+            range_close(&w->maps[i]);
+            w->maps[i] = w->maps[--w->maps_count];
+            return VGD_OK;
+        }
+    }
+    return VGD_RANGE;
+}
+
+void window_answer(struct bench *b, uint32_t nth, enum vgd_status status)
+{
+    struct window *w = &b->window;
+    assert(nth < w->asks_count);
+    uint64_t token = w->asks[nth].token;
+    bool is_map = w->asks[nth].is_map;
+    struct window_range range = w->asks[nth].range;
+    w->asks_count--;
+    memmove(&w->asks[nth], &w->asks[nth + 1], (w->asks_count - nth) * sizeof(w->asks[0]));
+    if (status == VGD_OK) {
+        status = is_map ? vmm_map(w, &range) : vmm_unmap(w, &range);
+    }
+    if (status != VGD_OK) {
+        range_close(&range);
+    }
+    vgd_gpu_window_done(b->gpu, token, status);
+}
+
+static void window_ask(struct bench *b, uint64_t token, bool is_map, struct window_range range)
+{
+    struct window *w = &b->window;
+    assert(token > w->last_token && w->asks_count < WINDOW_ASKS_MAX);
+    assert(range.len_bytes > 0 && range.offset_bytes % VGD_BLOB_ALIGNMENT_BYTES == 0 &&
+           range.len_bytes % VGD_BLOB_ALIGNMENT_BYTES == 0);
+    assert(range.offset_bytes <= WINDOW_BYTES &&
+           range.len_bytes <= WINDOW_BYTES - range.offset_bytes);
+    w->last_token = token;
+    w->asks[w->asks_count].token = token;
+    w->asks[w->asks_count].is_map = is_map;
+    w->asks[w->asks_count].range = range;
+    w->asks[w->asks_count].range.generation = w->generation;
+    w->asks_count++;
+    if (!w->later) {
+        window_answer(b, w->asks_count - 1, w->status);
+    }
+}
+
+static void window_map(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes,
+                       const struct vgd_blob_file *file)
+{
+    struct bench *b = user;
+    b->window.asked_maps++;
+    struct stat st;
+    assert(fstat(file->fd, &st) == 0);
+    assert(file->offset_bytes % VGD_BLOB_ALIGNMENT_BYTES == 0);
+    assert((uint64_t)st.st_size >= file->offset_bytes + len_bytes);
+    window_ask(b, token, true,
+               (struct window_range){.offset_bytes = offset_bytes,
+                                     .len_bytes = len_bytes,
+                                     .fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0),
+                                     .file_offset_bytes = file->offset_bytes});
+}
+
+static void window_unmap(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes)
+{
+    struct bench *b = user;
+    b->window.asked_unmaps++;
+    window_ask(
+        b, token, false,
+        (struct window_range){.offset_bytes = offset_bytes, .len_bytes = len_bytes, .fd = -1});
+}
+
+/* Requests that nobody answers any more. */
+static void window_drop_asks(struct window *w)
+{
+    for (uint32_t i = 0; i < w->asks_count; i++) {
+        range_close(&w->asks[i].range);
+    }
+    w->asks_count = 0;
+}
+
+static void window_drop_maps(struct window *w)
+{
+    for (uint32_t i = 0; i < w->maps_count; i++) {
+        range_close(&w->maps[i]);
+    }
+    w->maps_count = 0;
+}
+
+static const struct window_range *window_at(const struct bench *b, uint64_t offset_bytes,
+                                            size_t n_bytes)
+{
+    for (uint32_t i = 0; i < b->window.maps_count; i++) {
+        const struct window_range *map = &b->window.maps[i];
+        if (offset_bytes >= map->offset_bytes &&
+            offset_bytes - map->offset_bytes <= map->len_bytes - n_bytes) {
+            return map;
+        }
+    }
+    return NULL;
+}
+
+bool window_read(struct bench *b, uint64_t offset_bytes, void *out, size_t n_bytes)
+{
+    const struct window_range *map = window_at(b, offset_bytes, n_bytes);
+    return map != NULL &&
+           pread(map->fd, out, n_bytes,
+                 (off_t)(map->file_offset_bytes + offset_bytes - map->offset_bytes)) ==
+               (ssize_t)n_bytes;
+}
+
+bool window_write(struct bench *b, uint64_t offset_bytes, const void *data, size_t n_bytes)
+{
+    const struct window_range *map = window_at(b, offset_bytes, n_bytes);
+    return map != NULL &&
+           pwrite(map->fd, data, n_bytes,
+                  (off_t)(map->file_offset_bytes + offset_bytes - map->offset_bytes)) ==
+               (ssize_t)n_bytes;
+}
+
 /* --- the device --- */
 
 static void fence_done(void *user, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq)
@@ -258,6 +421,9 @@ static void completed(void *user, struct vgd_gpu_request *req, const uint8_t *re
     }
 }
 
+#define BLOB_MEMS_ALL                                                                              \
+    (1u << VGD_BLOB_MEM_GUEST | 1u << VGD_BLOB_MEM_HOST3D | 1u << VGD_BLOB_MEM_HOST3D_GUEST)
+
 static void render_open(struct bench *b, const struct bench_setup *setup)
 {
     struct vgd_fake_config config = {
@@ -271,6 +437,10 @@ static void render_open(struct bench *b, const struct bench_setup *setup)
             },
         .capsets_are_zero = setup->capsets_are_zero,
         .rings_count = setup->rings_count,
+        .unbound_kills = setup->unbound_kills,
+        .blob_mems = setup->no_blobs         ? 0
+                     : setup->blob_mems != 0 ? setup->blob_mems
+                                             : BLOB_MEMS_ALL,
     };
     b->render = vgd_fake_create(&config);
     assert(b->render != NULL);
@@ -308,6 +478,10 @@ void bench_open(struct bench *b, const struct bench_setup *setup)
         .render = b->render,
         .display = &b->display.base,
         .memory = {.translate = translate, .user = b},
+        .window = {.size_bytes = setup->no_window ? 0 : WINDOW_BYTES,
+                   .map = window_map,
+                   .unmap = window_unmap,
+                   .user = b},
         .journal = b->journal,
         .counters = &b->counters,
         .n_scanouts = 4,
@@ -327,6 +501,8 @@ void bench_close(struct bench *b)
 {
     vgd_gpu_destroy(b->gpu);
     b->render->ops->destroy(b->render);
+    window_drop_asks(&b->window);
+    window_drop_maps(&b->window);
     vgd_journal_close(b->journal);
     if (b->area != NULL && !b->area_lent) {
         (void)munmap(b->area, b->area_bytes);
@@ -336,6 +512,13 @@ void bench_close(struct bench *b)
     }
 }
 
+void bench_reset(struct bench *b)
+{
+    vgd_gpu_reset(b->gpu);
+    window_drop_asks(&b->window);
+    window_drop_maps(&b->window);
+}
+
 void bench_replace_worker(struct bench *b, bool no_3d)
 {
     /* The device's own destroy does not touch the journal, so this is what a death leaves. */
@@ -343,6 +526,9 @@ void bench_replace_worker(struct bench *b, bool no_3d)
     vgd_gpu_destroy(b->gpu);
     b->render->ops->destroy(b->render);
     vgd_journal_close(b->journal);
+    window_drop_asks(&b->window); /* what is mapped stays in the VMM */
+    b->window.last_token = 0;
+    b->window.generation++;
     recorder_init(&b->display);
     render_open(b, &(struct bench_setup){.no_3d = no_3d});
     b->journal = vgd_journal_open(b->area, b->area_bytes);
@@ -605,6 +791,107 @@ uint32_t transfer_3d(struct bench *b, uint32_t type, uint32_t ctx_id,
     return cmd_run(b, &c);
 }
 
+uint32_t create_blob(struct bench *b, uint32_t ctx_id,
+                     const struct vgd_cmd_resource_create_blob *args,
+                     const struct vgd_mem_entry *entries, uint32_t n_entries)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_CREATE_BLOB, ctx_id);
+    vgd_cmd_resource_create_blob_encode(&c.w, args);
+    for (uint32_t i = 0; i < n_entries; i++) {
+        vgd_mem_entry_encode(&c.w, &entries[i]);
+    }
+    return cmd_run(b, &c);
+}
+
+uint32_t create_guest_blob(struct bench *b, uint32_t id, uint64_t gpa, uint32_t size_bytes)
+{
+    return create_blob(
+        b, 0,
+        &(struct vgd_cmd_resource_create_blob){.resource_id = id,
+                                               .blob_mem = VGD_BLOB_MEM_GUEST,
+                                               .blob_flags = VGD_BLOB_FLAG_USE_SHAREABLE,
+                                               .nr_entries = 1,
+                                               .size_bytes = size_bytes},
+        &(struct vgd_mem_entry){.addr = gpa, .len_bytes = size_bytes}, 1);
+}
+
+uint32_t create_host_blob(struct bench *b, uint32_t id, uint32_t ctx_id, uint64_t size_bytes)
+{
+    return create_blob(
+        b, ctx_id,
+        &(struct vgd_cmd_resource_create_blob){.resource_id = id,
+                                               .blob_mem = VGD_BLOB_MEM_HOST3D,
+                                               .blob_flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+                                               .size_bytes = size_bytes},
+        NULL, 0);
+}
+
+void send_map(struct bench *b, struct sent *s, uint32_t id, uint64_t offset_bytes)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_MAP_BLOB, 0);
+    vgd_cmd_resource_map_blob_encode(
+        &c.w, &(struct vgd_cmd_resource_map_blob){.resource_id = id, .offset_bytes = offset_bytes});
+    cmd_send(b, s, &c);
+}
+
+uint32_t map_blob(struct bench *b, uint32_t id, uint64_t offset_bytes)
+{
+    struct sent s;
+    send_map(b, &s, id, offset_bytes);
+    assert(s.completions == 1);
+    return s.hdr.type;
+}
+
+void send_unmap(struct bench *b, struct sent *s, uint32_t id)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_UNMAP_BLOB, 0);
+    vgd_cmd_resource_unmap_blob_encode(&c.w,
+                                       &(struct vgd_cmd_resource_unmap_blob){.resource_id = id});
+    cmd_send(b, s, &c);
+}
+
+uint32_t unmap_blob(struct bench *b, uint32_t id)
+{
+    struct sent s;
+    send_unmap(b, &s, id);
+    assert(s.completions == 1);
+    return s.hdr.type;
+}
+
+void send_unref(struct bench *b, struct sent *s, uint32_t id)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_RESOURCE_UNREF, 0);
+    vgd_cmd_resource_unref_encode(&c.w, &(struct vgd_cmd_resource_unref){.resource_id = id});
+    cmd_send(b, s, &c);
+}
+
+uint32_t set_scanout_blob(struct bench *b, const struct vgd_cmd_set_scanout_blob *args)
+{
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_SET_SCANOUT_BLOB, 0);
+    vgd_cmd_set_scanout_blob_encode(&c.w, args);
+    return cmd_run(b, &c);
+}
+
+uint32_t assign_uuid(struct bench *b, uint32_t id, uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE])
+{
+    struct cmd c;
+    struct sent s;
+    cmd_begin(&c, VGD_CMD_RESOURCE_ASSIGN_UUID, 0);
+    vgd_cmd_resource_assign_uuid_encode(&c.w,
+                                        &(struct vgd_cmd_resource_assign_uuid){.resource_id = id});
+    cmd_send(b, &s, &c);
+    assert(s.completions == 1);
+    if (s.resp_bytes == VGD_CTRL_HDR_SIZE + VGD_RESP_RESOURCE_UUID_SIZE) {
+        memcpy(uuid, s.resp + VGD_CTRL_HDR_SIZE, VGD_RESP_RESOURCE_UUID_SIZE);
+    }
+    return s.hdr.type;
+}
+
 uint32_t submit(struct bench *b, uint32_t ctx_id, uint32_t size_bytes, uint32_t really_bytes)
 {
     struct cmd c;
@@ -658,6 +945,10 @@ uint64_t state_of(struct bench *b)
     qsort(records, n, sizeof(records[0]), record_compare);
     uint64_t hash = 0xcbf29ce484222325;
     for (size_t i = 0; i < n; i++) {
+        struct vgd_reader type = vgd_reader_of(records[i].bytes, records[i].n_bytes);
+        if (vgd_read_le32(&type) == VGD_RECORD_UUID) { /* random: that there is one must do */
+            records[i].n_bytes = VGD_CTRL_HDR_SIZE + 4;
+        }
         for (size_t k = 0; k < records[i].n_bytes; k++) {
             hash = (hash ^ records[i].bytes[k]) * 0x100000001b3;
         }

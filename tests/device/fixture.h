@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the device tests share: a device over the fake renderer, a display that records, guest
- * memory in three regions (two of them touch), and a hand for each command.
+ * What the device tests share: a device over the fake renderer, a display that records, a VMM with
+ * a host-visible region, guest memory in three regions (two of them touch), and a hand for each
+ * command.
  */
 #ifndef DEVICE_FIXTURE_H
 #define DEVICE_FIXTURE_H
@@ -38,6 +39,8 @@ struct event {
     enum event_kind kind;
     uint32_t scanout_idx, res_id;
     struct vgd_rect rect;
+    bool is_blob;
+    struct vgd_image image; /* when is_blob */
     uint32_t hot_x_px, hot_y_px;
     struct vgd_cursor_pos pos;
 };
@@ -61,10 +64,37 @@ struct recorder {
 void recorder_init(struct recorder *d);
 void recorder_answer(struct recorder *d);
 
+/* The VMM behind the device's window: it asserts what gpu.h promises of each request. */
+#define WINDOW_BYTES 0x1000000ull
+#define WINDOW_ASKS_MAX 64u
+#define WINDOW_MAPS_MAX 256u
+struct window_range {
+    uint64_t offset_bytes, len_bytes;
+    int fd; /* owned; -1 of an unmap */
+    uint64_t file_offset_bytes;
+    uint32_t generation; /* of the worker that asked for it */
+};
+struct window {
+    bool later;             /* keep requests until window_answer */
+    enum vgd_status status; /* of the answers that are given at once */
+    struct {
+        uint64_t token;
+        bool is_map;
+        struct window_range range;
+    } asks[WINDOW_ASKS_MAX]; /* unanswered, oldest first */
+    uint32_t asks_count;
+    struct window_range maps[WINDOW_MAPS_MAX]; /* what the guest sees */
+    uint32_t maps_count;
+    uint32_t asked_maps, asked_unmaps; /* ever */
+    uint64_t last_token;
+    uint32_t generation;
+};
+
 struct bench {
     struct vgd_gpu *gpu;
     struct vgd_render *render;
     struct recorder display;
+    struct window window;
     uint8_t *ram[REGIONS_COUNT];
     bool ram_gone[REGIONS_COUNT];
     struct vgd_gpu_counters counters;
@@ -85,12 +115,18 @@ struct bench_setup {
     void *area; /* lent: a journal that somebody left */
     size_t area_bytes;
     uint8_t rings_count;
+    bool unbound_kills;
     bool capsets_are_zero;
+    bool no_window;
+    uint32_t blob_mems; /* 0: all */
+    bool no_blobs;
 };
 
 /** NULL is a plain 3D device with 4 scanouts. */
 void bench_open(struct bench *b, const struct bench_setup *setup);
 void bench_close(struct bench *b);
+/** The guest resets the device: the VMM drops every map, and what it was asked for is forgotten. */
+void bench_reset(struct bench *b);
 /** The worker dies: all but the journal's area is gone, and a new one starts. Not restored yet. */
 void bench_replace_worker(struct bench *b, bool no_3d);
 
@@ -143,12 +179,34 @@ uint32_t ctx_attach(struct bench *b, uint32_t ctx_id, uint32_t res_id);
 uint32_t ctx_detach(struct bench *b, uint32_t ctx_id, uint32_t res_id);
 uint32_t transfer_3d(struct bench *b, uint32_t type, uint32_t ctx_id,
                      const struct vgd_cmd_transfer_host_3d *args);
+uint32_t create_blob(struct bench *b, uint32_t ctx_id,
+                     const struct vgd_cmd_resource_create_blob *args,
+                     const struct vgd_mem_entry *entries, uint32_t n_entries);
+/* Of guest pages at @gpa. */
+uint32_t create_guest_blob(struct bench *b, uint32_t id, uint64_t gpa, uint32_t size_bytes);
+/* Mappable memory of context @ctx_id; blob_id 0. */
+uint32_t create_host_blob(struct bench *b, uint32_t id, uint32_t ctx_id, uint64_t size_bytes);
+uint32_t map_blob(struct bench *b, uint32_t id, uint64_t offset_bytes);
+uint32_t unmap_blob(struct bench *b, uint32_t id);
+/* These wait for the window, in @s. */
+void send_map(struct bench *b, struct sent *s, uint32_t id, uint64_t offset_bytes);
+void send_unmap(struct bench *b, struct sent *s, uint32_t id);
+void send_unref(struct bench *b, struct sent *s, uint32_t id);
+uint32_t set_scanout_blob(struct bench *b, const struct vgd_cmd_set_scanout_blob *args);
+uint32_t assign_uuid(struct bench *b, uint32_t id, uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE]);
 uint32_t submit(struct bench *b, uint32_t ctx_id, uint32_t size_bytes, uint32_t really_bytes);
 
 /** Host address of guest memory inside one region. */
 uint8_t *ram_at(struct bench *b, uint64_t gpa);
 /** Resource @id's pixel, as B G R A read from the renderer. */
 uint32_t pixel_at(struct bench *b, uint32_t id, uint32_t x_px, uint32_t y_px);
+/** Answer the @nth oldest request of the window. A good answer to a map that overlaps, or to an
+ *  unmap that names none, becomes VGD_RANGE. */
+void window_answer(struct bench *b, uint32_t nth, enum vgd_status status);
+/** The guest's view of the region: @n_bytes at @offset_bytes of one map. False: nothing is there.
+ */
+bool window_read(struct bench *b, uint64_t offset_bytes, void *out, size_t n_bytes);
+bool window_write(struct bench *b, uint64_t offset_bytes, const void *data, size_t n_bytes);
 void events_clear(struct bench *b);
 /** How many events of @kind were recorded since events_clear. */
 uint32_t events_of(const struct bench *b, enum event_kind kind);

@@ -5,6 +5,9 @@
 
 #include "samples.h"
 
+#define BLOB_FEATURES                                                                              \
+    (1u << VGD_F_RESOURCE_BLOB | 1u << VGD_F_RESOURCE_UUID | 1u << VGD_F_BLOB_ALIGNMENT)
+
 static void device_goes_on(struct bench *b)
 {
     cr_assert_resp(create_2d(b, 999, VGD_FORMAT_B8G8R8A8_UNORM, 4, 4), OK_NODATA);
@@ -149,27 +152,71 @@ DEVICE_TEST(H05_features_not_negotiated)
     bench_close(&b);
 }
 
-/* Peers' case 7: blob and UUID commands are never negotiated yet. */
-DEVICE_TEST(H05_blob_and_uuid_commands)
+/* Peers' case 7: a renderer without blobs offers nothing of them, and a guest that acks them all
+ * the same gets errors; so does one that acked nothing of what was offered. */
+static void blob_commands_are_refused(const struct bench_setup *setup)
 {
     struct bench b;
-    bench_open(&b, &(struct bench_setup){.features = UINT64_MAX}); /* more than was offered */
-    samples_prepare(&b);
+    bench_open(&b, setup);
+    cr_assert_eq((vgd_gpu_features(b.gpu) & BLOB_FEATURES) != 0, !setup->no_blobs);
+    cr_assert_resp(create_2d(&b, RES_2D, VGD_FORMAT_B8G8R8A8_UNORM, 4, 4), OK_NODATA);
+    cr_assert_resp(ctx_create(&b, CTX, 0), OK_NODATA);
+    uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE];
+    if (!setup->no_blobs) {
+        cr_assert_resp(assign_uuid(&b, RES_2D, uuid), ERR_UNSPEC);
+    }
     static const uint32_t types[] = {VGD_CMD_RESOURCE_ASSIGN_UUID, VGD_CMD_RESOURCE_CREATE_BLOB,
                                      VGD_CMD_SET_SCANOUT_BLOB, VGD_CMD_RESOURCE_MAP_BLOB,
                                      VGD_CMD_RESOURCE_UNMAP_BLOB};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         for (size_t n = 0; n <= 96; n += 8) {
+            if (n == VGD_CMD_SET_SCANOUT_BLOB_SIZE && setup->no_blobs &&
+                types[i] == VGD_CMD_SET_SCANOUT_BLOB) {
+                continue; /* turns scanout 0 off, which is always well */
+            }
             struct cmd c;
             cmd_begin_fenced(&c, &b, types[i], CTX);
             vgd_write_zeros(&c.w, n);
             struct sent s;
             cmd_send(&b, &s, &c);
             cr_assert_eq(s.completions, 1);
-            cr_assert_resp(s.hdr.type, ERR_UNSPEC);
+            cr_assert_geq(s.hdr.type, VGD_RESP_ERR_UNSPEC);
+            cr_assert_eq(s.hdr.flags, VGD_FLAG_FENCE);
         }
     }
+    for (size_t i = 0; i < samples_count; i++) {
+        struct cmd c;
+        sample_build(&samples[i], &b, &c, true);
+        if (samples[i].type >= VGD_CMD_RESOURCE_CREATE_BLOB &&
+            samples[i].type <= VGD_CMD_SET_SCANOUT_BLOB) {
+            cr_assert_geq(cmd_run(&b, &c), VGD_RESP_ERR_UNSPEC, "%s", samples[i].name);
+        }
+    }
+    cr_assert_eq(vgd_fake_calls(b.render, VGD_FAKE_CREATE_BLOB), 0);
+    cr_assert_eq(b.window.asked_maps + b.window.asked_unmaps, 0);
     device_goes_on(&b);
+    bench_close(&b);
+}
+
+DEVICE_TEST(H05_blob_and_uuid_commands)
+{
+    blob_commands_are_refused(&(struct bench_setup){.features = UINT64_MAX, .no_blobs = true});
+    blob_commands_are_refused(&(struct bench_setup){.features = ~(uint64_t)BLOB_FEATURES});
+}
+
+/* Each feature by itself: BLOB does not bring UUID, nor the reverse. */
+DEVICE_TEST(H05_one_blob_feature_alone)
+{
+    struct bench b;
+    uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE];
+    bench_open(&b, &(struct bench_setup){.features = 1u << VGD_F_RESOURCE_BLOB});
+    cr_assert_resp(create_guest_blob(&b, 1, LOW_GPA, 4096), OK_NODATA);
+    cr_assert_resp(assign_uuid(&b, 1, uuid), ERR_UNSPEC);
+    bench_close(&b);
+    bench_open(&b, &(struct bench_setup){.features = 1u << VGD_F_RESOURCE_UUID});
+    cr_assert_resp(create_guest_blob(&b, 1, LOW_GPA, 4096), ERR_UNSPEC);
+    cr_assert_resp(create_2d(&b, 1, VGD_FORMAT_B8G8R8A8_UNORM, 4, 4), OK_NODATA);
+    cr_assert_resp(assign_uuid(&b, 1, uuid), OK_RESOURCE_UUID);
     bench_close(&b);
 }
 

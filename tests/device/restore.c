@@ -43,10 +43,11 @@ DEVICE_TEST(what_returns)
     bench_replace_worker(&b, false);
     cr_assert_eq(vgd_gpu_restore(b.gpu), VGD_OK);
     cr_assert_eq(state_of(&b), state);
-    cr_assert_eq(b.counters.resources_live, 5);
+    cr_assert_eq(b.counters.resources_live, SAMPLE_RESOURCES + 1);
     cr_assert_eq(b.counters.contexts_live, 1);
     cr_assert_eq(b.counters.contexts_lost, 1);
-    cr_assert_eq(b.counters.backing_entries_live, 3);
+    cr_assert_eq(b.counters.backing_entries_live, 4);
+    cr_assert_eq(b.counters.maps_live, 1);
     cr_assert_eq(pixel_at(&b, RES_2D, 63, 63), 0xff666666); /* refilled from guest memory */
     cr_assert_eq(pixel_at(&b, RES_3D, 0, 0), 0);            /* empty */
     cr_assert(vgd_fake_has_backing(b.render, RES_3D));
@@ -163,7 +164,7 @@ DEVICE_TEST(death_after_death)
             cr_assert_eq(state_of(&b), state);
         }
     }
-    cr_assert_eq(b.counters.resources_live, 10);
+    cr_assert_eq(b.counters.resources_live, SAMPLE_RESOURCES + 1 + 5);
     bench_close(&b);
 }
 
@@ -189,9 +190,10 @@ DEVICE_TEST(the_renderer_refuses_some_resources)
         bench_replace_worker(&b, false);
         vgd_fake_fail_nth(b.render, nth, VGD_HOST_FAILED);
         cr_assert_eq(vgd_gpu_restore(b.gpu), VGD_OK);
-        cr_assert_eq(b.counters.resources_live, 5);
-        static const uint32_t ids[] = {RES_2D, RES_2D_BARE, RES_3D, RES_3D_OUTSIDE, 50};
-        for (size_t i = 0; i < 5; i++) {
+        cr_assert_eq(b.counters.resources_live, SAMPLE_RESOURCES + 1);
+        static const uint32_t ids[] = {RES_2D,         RES_2D_BARE, RES_3D,          RES_3D_OUTSIDE,
+                                       RES_BLOB_GUEST, RES_BLOB,    RES_BLOB_MAPPED, 50};
+        for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
             cr_assert_resp(unref(&b, ids[i]), OK_NODATA);
         }
         cr_assert_eq(vgd_fake_resource_count(b.render), 0);
@@ -276,14 +278,16 @@ DEVICE_TEST(commands_that_a_dead_worker_had_taken)
             cr_assert_eq(s.hdr.flags, VGD_FLAG_FENCE);
             cr_assert_eq(s.hdr.ctx_id, samples[i].ctx_id);
             bool lets_go = samples[i].type == VGD_CMD_RESOURCE_UNREF ||
+                           samples[i].type == VGD_CMD_RESOURCE_UNMAP_BLOB ||
                            samples[i].type == VGD_CMD_CTX_DESTROY ||
                            samples[i].type == VGD_CMD_CTX_DETACH_RESOURCE ||
                            samples[i].type == VGD_CMD_RESOURCE_DETACH_BACKING;
             cr_assert_eq(s.hdr.type, lets_go ? VGD_RESP_OK_NODATA : VGD_RESP_ERR_UNSPEC, "%s",
                          samples[i].name);
         }
-        if (samples[i].type == VGD_CMD_RESOURCE_UNREF) {
-            cr_assert_resp(create_2d(&b, RES_2D, BGRA, 4, 4), OK_NODATA);
+        if (samples[i].type == VGD_CMD_RESOURCE_UNREF) { /* the id is free */
+            bool mapped = strcmp(samples[i].name, "unref_mapped") == 0;
+            cr_assert_resp(create_2d(&b, mapped ? RES_BLOB_MAPPED : RES_2D, BGRA, 4, 4), OK_NODATA);
         }
         struct sent s;
         fail_bytes(&b, &s, c.bytes, 3, 64);
@@ -322,7 +326,7 @@ DEVICE_TEST(a_full_journal_refuses)
     cr_assert_resp(unref(&b, 1), OK_NODATA);
     cr_assert_resp(unref(&b, 2), OK_NODATA);
     cr_assert_resp(attach_entries(&b, id - 1, 250, entries, 250), OK_NODATA);
-    vgd_gpu_reset(b.gpu);
+    bench_reset(&b);
     cr_assert_resp(create_2d(&b, 1, BGRA, 1, 1), OK_NODATA);
     bench_close(&b);
 }
@@ -426,7 +430,7 @@ DEVICE_TEST(flipped_bits)
         }
         bench_open(&b, &(struct bench_setup){.area = area, .area_bytes = area_bytes});
         refused += vgd_gpu_restore(b.gpu) != VGD_OK;
-        vgd_gpu_reset(b.gpu);
+        bench_reset(&b);
         samples_prepare(&b);
         bench_close(&b);
     }

@@ -116,6 +116,64 @@ static void body_cursor(struct vgd_writer *w)
         w, &(struct vgd_cmd_update_cursor){.pos = {.scanout_id = 0}, .resource_id = RES_2D});
 }
 
+static void body_create_blob(struct vgd_writer *w)
+{
+    vgd_cmd_resource_create_blob_encode(
+        w, &(struct vgd_cmd_resource_create_blob){.resource_id = 22,
+                                                  .blob_mem = VGD_BLOB_MEM_HOST3D_GUEST,
+                                                  .blob_flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+                                                  .nr_entries = 2,
+                                                  .size_bytes = 0x2000});
+    vgd_mem_entry_encode(w, &(struct vgd_mem_entry){.addr = HIGH_GPA, .len_bytes = 0x1000});
+    vgd_mem_entry_encode(w, &(struct vgd_mem_entry){.addr = LOW_GPA, .len_bytes = 0x1000});
+}
+
+static void body_create_guest_blob(struct vgd_writer *w)
+{
+    vgd_cmd_resource_create_blob_encode(
+        w, &(struct vgd_cmd_resource_create_blob){.resource_id = 23,
+                                                  .blob_mem = VGD_BLOB_MEM_GUEST,
+                                                  .nr_entries = 1,
+                                                  .size_bytes = 0x1000});
+    vgd_mem_entry_encode(w, &(struct vgd_mem_entry){.addr = HIGH_GPA, .len_bytes = 0x1000});
+}
+
+static void body_map_blob(struct vgd_writer *w)
+{
+    vgd_cmd_resource_map_blob_encode(
+        w, &(struct vgd_cmd_resource_map_blob){.resource_id = RES_BLOB, .offset_bytes = 0x10000});
+}
+
+static void body_unmap_blob(struct vgd_writer *w)
+{
+    vgd_cmd_resource_unmap_blob_encode(
+        w, &(struct vgd_cmd_resource_unmap_blob){.resource_id = RES_BLOB_MAPPED});
+}
+
+static void body_unref_mapped(struct vgd_writer *w)
+{
+    vgd_cmd_resource_unref_encode(w,
+                                  &(struct vgd_cmd_resource_unref){.resource_id = RES_BLOB_MAPPED});
+}
+
+static void body_assign_uuid(struct vgd_writer *w)
+{
+    vgd_cmd_resource_assign_uuid_encode(
+        w, &(struct vgd_cmd_resource_assign_uuid){.resource_id = RES_BLOB});
+}
+
+static void body_set_scanout_blob(struct vgd_writer *w)
+{
+    vgd_cmd_set_scanout_blob_encode(
+        w, &(struct vgd_cmd_set_scanout_blob){.rect = whole,
+                                              .scanout_id = 2,
+                                              .resource_id = RES_BLOB_GUEST,
+                                              .w_px = SAMPLE_SIDE_PX,
+                                              .h_px = SAMPLE_SIDE_PX,
+                                              .format = VGD_FORMAT_B8G8R8X8_UNORM,
+                                              .strides_bytes = {SAMPLE_SIDE_PX * 4}});
+}
+
 #define HEADER VGD_CTRL_HDR_SIZE
 #define CONTROL VGD_QUEUE_CONTROL, VGD_RESP_OK_NODATA, HEADER
 #define CURSOR VGD_QUEUE_CURSOR, VGD_RESP_OK_NODATA, HEADER
@@ -143,6 +201,15 @@ const struct sample samples[] = {
     {"to_host_3d", VGD_CMD_TRANSFER_TO_HOST_3D, CTX, CONTROL, body_transfer_3d},
     {"from_host_3d", VGD_CMD_TRANSFER_FROM_HOST_3D, CTX, CONTROL, body_transfer_3d},
     {"submit", VGD_CMD_SUBMIT_3D, CTX, CONTROL, body_submit},
+    {"create_blob", VGD_CMD_RESOURCE_CREATE_BLOB, CTX, CONTROL, body_create_blob},
+    {"create_guest_blob", VGD_CMD_RESOURCE_CREATE_BLOB, 0, CONTROL, body_create_guest_blob},
+    {"map_blob", VGD_CMD_RESOURCE_MAP_BLOB, 0, VGD_QUEUE_CONTROL, VGD_RESP_OK_MAP_INFO,
+     HEADER + VGD_RESP_MAP_INFO_SIZE, body_map_blob},
+    {"unmap_blob", VGD_CMD_RESOURCE_UNMAP_BLOB, 0, CONTROL, body_unmap_blob},
+    {"unref_mapped", VGD_CMD_RESOURCE_UNREF, 0, CONTROL, body_unref_mapped},
+    {"set_scanout_blob", VGD_CMD_SET_SCANOUT_BLOB, 0, CONTROL, body_set_scanout_blob},
+    {"assign_uuid", VGD_CMD_RESOURCE_ASSIGN_UUID, 0, VGD_QUEUE_CONTROL, VGD_RESP_OK_RESOURCE_UUID,
+     HEADER + VGD_RESP_RESOURCE_UUID_SIZE, body_assign_uuid},
     {"update_cursor", VGD_CMD_UPDATE_CURSOR, 0, CURSOR, body_cursor},
     {"move_cursor", VGD_CMD_MOVE_CURSOR, 0, CURSOR, body_cursor},
 };
@@ -164,6 +231,11 @@ void samples_prepare(struct bench *b)
     must(ctx_create(b, CTX, 0));
     must(ctx_attach(b, CTX, RES_3D));
     must(set_scanout(b, 0, RES_2D, whole));
+    must(create_guest_blob(b, RES_BLOB_GUEST, MIDDLE_GPA + 0x10000, SAMPLE_BYTES));
+    must(create_host_blob(b, RES_BLOB, CTX, SAMPLE_BYTES));
+    must(create_host_blob(b, RES_BLOB_MAPPED, CTX, SAMPLE_BYTES));
+    uint32_t mapped = map_blob(b, RES_BLOB_MAPPED, 0);
+    assert(mapped == VGD_RESP_OK_MAP_INFO);
 }
 
 void sample_build(const struct sample *sample, struct bench *b, struct cmd *c, bool fenced)

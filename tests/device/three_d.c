@@ -90,7 +90,9 @@ DEVICE_TEST(G03_capsets_that_are_not_there)
     struct bench b;
     bench_open(&b, &(struct bench_setup){.no_3d = true});
     cr_assert_eq(vgd_gpu_num_capsets(b.gpu), 0);
-    cr_assert_eq(vgd_gpu_features(b.gpu), UINT64_C(1) << VGD_F_EDID);
+    cr_assert_eq(vgd_gpu_features(b.gpu),
+                 UINT64_C(1) << VGD_F_EDID | UINT64_C(1) << VGD_F_RESOURCE_BLOB |
+                     UINT64_C(1) << VGD_F_RESOURCE_UUID | UINT64_C(1) << VGD_F_BLOB_ALIGNMENT);
     vgd_gpu_set_features(b.gpu, UINT64_MAX);
     uint32_t type;
     cr_assert_eq(capset_info(&b, 0, &type).capset_id, UINT32_MAX);
