@@ -5,8 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <glob.h>
 #include <json-c/json.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,26 +22,14 @@
 #include "fd.h"
 #include "frames.h"
 #include "log.h"
+#include "options.h"
 #include "session.h"
 #include "worker_process.h"
 
 #define LISTEN_BACKLOG 1
 
-struct options {
-    const char *socket_path;
-    int fd; /* -1: none */
-    const char *render_node;
-    const char *control_path;
-    bool no_control;
-    bool virgl;
-    bool require_hardware;
-    bool probe, json;
-    uint32_t restart_window_ms;
-    enum vgd_log_level log_level;
-};
-
 struct vgd {
-    struct options options;
+    struct vgd_options options;
     char worker_program[4096];
     struct vgd_loop *loop;
     int signal_fd;
@@ -63,28 +49,6 @@ struct vgd {
     uint32_t snapshot_questions[VGD_CONTROL_CLIENTS_MAX]; /* 0: none */
     uint32_t last_question;
 };
-
-static const char usage_text[] =
-    "usage: vgd (--socket-path=PATH | --fd=FDNUM) [OPTION]...\n"
-    "       vgd --probe [--json] [--render-node=PATH] [--require-hardware]\n"
-    "       vgd --print-capabilities\n"
-    "\n"
-    "A vhost-user-gpu backend: the process behind a QEMU guest's virtio-gpu device.\n"
-    "\n"
-    "  --socket-path=PATH    listen on PATH for the VMM's connection\n"
-    "  --fd=FDNUM            use this connected socket\n"
-    "  --virgl               give the guest OpenGL (virgl); without it the device is 2D\n"
-    "  --render-node=PATH    use this DRM render node and open no other\n"
-    "  --require-hardware    software OpenGL is an error\n"
-    "  --control-path=PATH   control socket for vgdctl (default: vgd/PID.sock in "
-    "$XDG_RUNTIME_DIR)\n"
-    "  --no-control          no control socket\n"
-    "  --log-level=LEVEL     error, warning, info (default) or debug\n"
-    "  --restart-window=SEC  a worker's death this long after its start does not count towards\n"
-    "                        back-off (default 10)\n"
-    "  --print-capabilities  print this program's capabilities for management software\n"
-    "  --probe [--json]      print what this host can do, and which way vgd would go\n"
-    "  --version, --help\n";
 
 /* ---- control socket ---------------------------------------------------------------------------
  */
@@ -499,149 +463,6 @@ static int run(struct vgd *vgd)
     return rc;
 }
 
-/* libvirt asks for a node of the host's wherever "render-node" is printed, and does not start the
- * guest on a host that has none: so it is printed where there is one. */
-static void print_capabilities(void)
-{
-    glob_t nodes;
-    bool has_node = glob("/dev/dri/renderD*", 0, NULL, &nodes) == 0;
-    (void)printf("{\n  \"type\": \"gpu\",\n  \"features\": [\n%s    \"virgl\"\n  ]\n}\n",
-                 has_node ? "    \"render-node\",\n" : "");
-    globfree(&nodes);
-}
-
-static bool parse_number(const char *text, long max, long *out)
-{
-    char *end;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < 0 || value > max) {
-        return false;
-    }
-    *out = value;
-    return true;
-}
-
-/* Fills @o; -1 to go on, else the exit status. */
-static int parse(int argc, char **argv, struct options *o)
-{
-    enum {
-        FD = 256,
-        SOCKET,
-        CAPABILITIES,
-        NODE,
-        VIRGL,
-        HARDWARE,
-        PROBE,
-        JSON,
-        CONTROL,
-        NO_CONTROL,
-        LEVEL,
-        WINDOW,
-        VERSION,
-        HELP
-    };
-    static const struct option longs[] = {
-        {"fd", required_argument, NULL, FD},
-        {"socket-path", required_argument, NULL, SOCKET},
-        {"print-capabilities", no_argument, NULL, CAPABILITIES},
-        {"render-node", required_argument, NULL, NODE},
-        {"virgl", no_argument, NULL, VIRGL},
-        {"require-hardware", no_argument, NULL, HARDWARE},
-        {"probe", no_argument, NULL, PROBE},
-        {"json", no_argument, NULL, JSON},
-        {"control-path", required_argument, NULL, CONTROL},
-        {"no-control", no_argument, NULL, NO_CONTROL},
-        {"log-level", required_argument, NULL, LEVEL},
-        {"restart-window", required_argument, NULL, WINDOW},
-        {"version", no_argument, NULL, VERSION},
-        {"help", no_argument, NULL, HELP},
-        {0},
-    };
-    int c;
-    long number;
-    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (c) {
-        case FD:
-            if (!parse_number(optarg, 1 << 20, &number)) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--fd=%s: give the number of an open descriptor",
-                        optarg);
-                return EXIT_FAILURE;
-            }
-            o->fd = (int)number;
-            break;
-        case SOCKET:
-            o->socket_path = optarg;
-            break;
-        case CAPABILITIES:
-            print_capabilities();
-            return EXIT_SUCCESS;
-        case NODE:
-            if (strlen(optarg) >= VGD_PATH_BYTES) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--render-node: longer than %u bytes",
-                        VGD_PATH_BYTES - 1);
-                return EXIT_FAILURE;
-            }
-            o->render_node = optarg;
-            break;
-        case VIRGL:
-            o->virgl = true;
-            break;
-        case HARDWARE:
-            o->require_hardware = true;
-            break;
-        case PROBE:
-            o->probe = true;
-            break;
-        case JSON:
-            o->json = true;
-            break;
-        case CONTROL:
-            o->control_path = optarg;
-            break;
-        case NO_CONTROL:
-            o->no_control = true;
-            break;
-        case LEVEL:
-            if (!vgd_log_level_parse(optarg, &o->log_level)) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--log-level=%s: give error, warning, info or debug",
-                        optarg);
-                return EXIT_FAILURE;
-            }
-            break;
-        case WINDOW:
-            if (!parse_number(optarg, 3600, &number)) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--restart-window=%s: give 0 to 3600 seconds",
-                        optarg);
-                return EXIT_FAILURE;
-            }
-            o->restart_window_ms = (uint32_t)number * 1000;
-            break;
-        case VERSION:
-            (void)printf("vgd %s\n", VGD_VERSION);
-            return EXIT_SUCCESS;
-        case HELP:
-            (void)fputs(usage_text, stdout);
-            return EXIT_SUCCESS;
-        default: /* getopt has said what is wrong */
-            return EXIT_FAILURE;
-        }
-    }
-    if (optind < argc) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "%s: not an option; see --help", argv[optind]);
-        return EXIT_FAILURE;
-    }
-    if (!o->probe && (o->fd >= 0) == (o->socket_path != NULL)) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "give either --socket-path=PATH or --fd=FDNUM; see --help");
-        return EXIT_FAILURE;
-    }
-    if (o->require_hardware && !o->virgl && !o->probe) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "--require-hardware is about 3D: give --virgl too");
-        return EXIT_FAILURE;
-    }
-    return -1;
-}
-
 int main(int argc, char **argv)
 {
     struct vgd vgd = {
@@ -652,7 +473,7 @@ int main(int argc, char **argv)
         .frames_fd = -1,
         .signal_fd = -1,
     };
-    int rc = parse(argc, argv, &vgd.options);
+    int rc = vgd_options_parse(argc, argv, &vgd.options);
     if (rc >= 0) {
         return rc;
     }
