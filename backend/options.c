@@ -11,6 +11,8 @@
 #include "link.h"
 #include "log.h"
 
+#define MIN_HOSTMEM_BYTES 4096ull /* a page */
+
 static const char usage_text[] =
     "usage: vgd (--socket-path=PATH | --fd=FDNUM) [OPTION]...\n"
     "       vgd --probe [--json] [--render-node=PATH] [--require-hardware]\n"
@@ -20,9 +22,13 @@ static const char usage_text[] =
     "\n"
     "  --socket-path=PATH    listen on PATH for the VMM's connection\n"
     "  --fd=FDNUM            use this connected socket\n"
-    "  --virgl               give the guest OpenGL (virgl); without it the device is 2D\n"
+    "  --virgl               give the guest OpenGL (virgl); without --virgl or --venus it is 2D\n"
+    "  --venus               give the guest Vulkan (venus), and the memory window that it needs\n"
+    "  --hostmem=SIZE        size of that window: address space of the guest, not memory\n"
+    "                        (default 8G; K, M, G or T; rounded up to a power of two)\n"
+    "  --render-server=PATH  virgl_render_server, if it is not where distributions put it\n"
     "  --render-node=PATH    use this DRM render node and open no other\n"
-    "  --require-hardware    software OpenGL is an error\n"
+    "  --require-hardware    software OpenGL or Vulkan is an error\n"
     "  --control-path=PATH   control socket for vgdctl (default: vgd/PID.sock in "
     "$XDG_RUNTIME_DIR)\n"
     "  --no-control          no control socket\n"
@@ -56,6 +62,31 @@ static bool parse_number(const char *text, long max, long *out)
     return true;
 }
 
+/* A number of bytes, with K, M, G or T behind it, rounded up to a power of two: a PCI BAR has such
+ * sizes only, and the VMM makes one of it. */
+static bool parse_size(const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || text[0] == '-' || text[0] == '+') {
+        return false;
+    }
+    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit != NULL ? 10u * (unsigned)(unit - units + 1) : 0;
+    if ((*end != '\0' && (unit == NULL || end[1] != '\0')) ||
+        value > VGD_HOSTMEM_MAX_BYTES >> shift || value << shift < MIN_HOSTMEM_BYTES) {
+        return false;
+    }
+    uint64_t bytes = MIN_HOSTMEM_BYTES;
+    while (bytes < value << shift) {
+        bytes <<= 1;
+    }
+    *out = bytes;
+    return true;
+}
+
 int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
 {
     enum {
@@ -64,6 +95,9 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         CAPABILITIES,
         NODE,
         VIRGL,
+        VENUS,
+        HOSTMEM,
+        SERVER,
         HARDWARE,
         PROBE,
         JSON,
@@ -80,6 +114,9 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         {"print-capabilities", no_argument, NULL, CAPABILITIES},
         {"render-node", required_argument, NULL, NODE},
         {"virgl", no_argument, NULL, VIRGL},
+        {"venus", no_argument, NULL, VENUS},
+        {"hostmem", required_argument, NULL, HOSTMEM},
+        {"render-server", required_argument, NULL, SERVER},
         {"require-hardware", no_argument, NULL, HARDWARE},
         {"probe", no_argument, NULL, PROBE},
         {"json", no_argument, NULL, JSON},
@@ -119,6 +156,23 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
             break;
         case VIRGL:
             o->virgl = true;
+            break;
+        case VENUS:
+            o->venus = true;
+            break;
+        case HOSTMEM:
+            if (!parse_size(optarg, &o->hostmem_bytes)) {
+                vgd_log(VGD_LOG_ERROR, "vgd",
+                        "--hostmem=%s: give a size from 4K to 1T, such as 512M or 8G", optarg);
+                return EXIT_FAILURE;
+            }
+            break;
+        case SERVER:
+            if (optarg[0] == '\0') {
+                vgd_log(VGD_LOG_ERROR, "vgd", "--render-server: give the path of the program");
+                return EXIT_FAILURE;
+            }
+            o->render_server = optarg;
             break;
         case HARDWARE:
             o->require_hardware = true;
@@ -168,9 +222,19 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         vgd_log(VGD_LOG_ERROR, "vgd", "give either --socket-path=PATH or --fd=FDNUM; see --help");
         return EXIT_FAILURE;
     }
-    if (o->require_hardware && !o->virgl && !o->probe) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "--require-hardware is about 3D: give --virgl too");
+    if (o->require_hardware && !o->virgl && !o->venus && !o->probe) {
+        vgd_log(VGD_LOG_ERROR, "vgd",
+                "--require-hardware is about 3D: give --virgl or --venus too");
         return EXIT_FAILURE;
+    }
+    if (!o->venus && !o->probe && (o->hostmem_bytes != 0 || o->render_server != NULL)) {
+        vgd_log(VGD_LOG_ERROR, "vgd",
+                "--hostmem and --render-server are about Vulkan: give "
+                "--venus too");
+        return EXIT_FAILURE;
+    }
+    if (o->hostmem_bytes == 0) {
+        o->hostmem_bytes = VGD_HOSTMEM_DEFAULT_BYTES;
     }
     return -1;
 }

@@ -8,14 +8,20 @@
 
 #include "log.h"
 
+/* The host-visible region, unless --hostmem says otherwise: address space, not memory. */
+#define VGD_HOSTMEM_DEFAULT_BYTES (8ull << 30)
+#define VGD_HOSTMEM_MAX_BYTES (1ull << 40)
+
 struct vgd_options {
     const char *socket_path; /* NULL: none; strings are argv's */
     int fd;                  /* -1: none */
     const char *render_node; /* NULL: choose */
     const char *control_path;
     bool no_control;
-    bool virgl;
+    bool virgl, venus;
     bool require_hardware;
+    uint64_t hostmem_bytes;    /* a power of two; meant with venus only */
+    const char *render_server; /* NULL: where it usually is */
     bool probe, json;
     uint32_t restart_window_ms;
     enum vgd_log_level log_level;

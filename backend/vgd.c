@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,16 +22,21 @@
 #include "control.h"
 #include "fd.h"
 #include "frames.h"
+#include "layer_env.h"
 #include "log.h"
 #include "options.h"
 #include "session.h"
 #include "worker_process.h"
 
 #define LISTEN_BACKLOG 1
+/* Descriptors for all else: sockets, guest memory, requests on their way. */
+#define OTHER_FDS_MAX 256u
 
 struct vgd {
     struct vgd_options options;
     char worker_program[4096];
+    char layer_dir[4096];
+    uint32_t maps_max; /* in the host-visible region */
     struct vgd_loop *loop;
     int signal_fd;
     struct vgd_watch *signal_watch;
@@ -74,9 +80,11 @@ static struct json_object *worker_status(const struct vgd *vgd)
     vgd_worker_process_get_status(vgd->worker, &st);
     struct json_object *out = json_object_new_object();
     add_u64(out, "pid", (uint64_t)st.pid);
+    add_u64(out, "server_pid", (uint64_t)st.server_pid);
     add_string(out, "state", st.state);
     add_u64(out, "starts", st.starts_count);
     add_u64(out, "deaths", st.deaths_count);
+    add_u64(out, "server_deaths", st.server_deaths_count);
     add_bool(out, "gave_up_3d", st.gave_up_3d);
     add_u64(out, "last_recovery_us", st.last_recovery_ns / 1000);
     add_string(out, "renderer", st.ready.renderer);
@@ -85,6 +93,8 @@ static struct json_object *worker_status(const struct vgd *vgd)
     add_bool(out, "software", st.ready.is_software);
     add_u64(out, "capsets", st.ready.num_capsets);
     add_string(out, "note", st.ready.note);
+    add_string(out, "vulkan", st.ready.vulkan_name);
+    add_string(out, "vulkan_note", st.ready.vulkan_note);
     return out;
 }
 
@@ -103,6 +113,22 @@ static struct json_object *device_status(const struct vgd *vgd)
     add_u64(out, "contexts", c->contexts_live);
     add_u64(out, "contexts_lost", c->contexts_lost);
     add_u64(out, "resource_bytes", c->resource_bytes_live);
+    return out;
+}
+
+static struct json_object *window_status(const struct vgd_shmem_status *st, uint64_t size_bytes)
+{
+    struct json_object *out = json_object_new_object();
+    add_u64(out, "bytes", size_bytes);
+    add_bool(out, "usable", st->usable);
+    add_u64(out, "live", st->live_count);
+    add_u64(out, "live_bytes", st->live_bytes);
+    add_u64(out, "waiting", st->waiting_count);
+    add_u64(out, "parked", st->parked_count);
+    add_u64(out, "quarantined", st->quarantined_count);
+    add_u64(out, "maps", st->maps_total);
+    add_u64(out, "refused", st->refused_total);
+    add_u64(out, "withdrawn", st->withdrawn_total);
     return out;
 }
 
@@ -126,6 +152,10 @@ static struct json_object *session_status(const struct vgd *vgd)
     add_bool(out, "cursor_queue", st.queue_running[1]);
     add_bool(out, "display", st.display_connected);
     add_u64(out, "messages", st.messages_count);
+    if (vgd->options.venus) {
+        (void)json_object_object_add(out, "window",
+                                     window_status(&st.window, vgd->options.hostmem_bytes));
+    }
     return out;
 }
 
@@ -231,6 +261,10 @@ static bool create_worker(struct vgd *vgd)
         .program = vgd->worker_program,
         .render_node = vgd->options.render_node != NULL ? vgd->options.render_node : "",
         .want_virgl = vgd->options.virgl,
+        .want_venus = vgd->options.venus,
+        .render_server = vgd->options.render_server,
+        .layer_dir = vgd->layer_dir,
+        .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
         .require_hardware = vgd->options.require_hardware,
         .n_scanouts = VGD_MAX_SCANOUTS,
         .restart_window_ms = vgd->options.restart_window_ms,
@@ -259,6 +293,8 @@ static bool open_session(struct vgd *vgd, int *fd)
             .worker = vgd->worker,
             .frames = vgd->frames,
             .n_scanouts = VGD_MAX_SCANOUTS,
+            .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
+            .maps_max = vgd->maps_max,
             .on_end = session_end,
             .on_snapshot = session_snapshot,
             .user = vgd,
@@ -374,6 +410,46 @@ static bool find_worker(struct vgd *vgd)
     return false;
 }
 
+/* Our Vulkan layer: beside us in a build folder, in the library folder when installed. */
+static void find_layer(struct vgd *vgd)
+{
+    size_t n = 0;
+    const char *slash = strrchr(vgd->worker_program, '/');
+    if (slash != NULL) {
+        n = (size_t)(slash - vgd->worker_program);
+    }
+    char manifest[sizeof(vgd->layer_dir) + sizeof(VGD_LAYER_MANIFEST)];
+    (void)snprintf(vgd->layer_dir, sizeof(vgd->layer_dir), "%.*s/vulkan-layer", (int)n,
+                   vgd->worker_program);
+    (void)snprintf(manifest, sizeof(manifest), "%s/%s", vgd->layer_dir, VGD_LAYER_MANIFEST);
+    if (access(manifest, R_OK) != 0) { /* whoever needs it says what is missing */
+        (void)snprintf(vgd->layer_dir, sizeof(vgd->layer_dir), "%s/%s", VGD_LIBDIR,
+                       VGD_LAYER_SUBFOLDER);
+    }
+}
+
+/* Each map keeps a descriptor open, here and in the worker, which inherits the limit. */
+static void make_room_for_maps(struct vgd *vgd)
+{
+    struct rlimit limit;
+    vgd->maps_max = VGD_SHMEM_MAPS_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    rlim_t wanted = 2 * VGD_SHMEM_MAPS_MAX + OTHER_FDS_MAX;
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur < VGD_SHMEM_MAPS_MAX + OTHER_FDS_MAX) {
+        vgd->maps_max =
+            limit.rlim_cur > 2 * OTHER_FDS_MAX ? (uint32_t)limit.rlim_cur - OTHER_FDS_MAX : 64;
+        vgd_log(VGD_LOG_WARNING, "vgd",
+                "at most %u maps: the limit of open files is %llu (ulimit -Hn)", vgd->maps_max,
+                (unsigned long long)limit.rlim_cur);
+    }
+}
+
 static int probe(const struct vgd *vgd)
 {
     const char *argv[8] = {"vgd-worker", "--probe"};
@@ -479,8 +555,13 @@ int main(int argc, char **argv)
     }
     vgd_log_setup("vgd", vgd.options.log_level);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* to find what dead processes leave */
     if (!find_worker(&vgd)) {
         return EXIT_FAILURE;
+    }
+    find_layer(&vgd);
+    if (vgd.options.venus) {
+        make_room_for_maps(&vgd);
     }
     return vgd.options.probe ? probe(&vgd) : run(&vgd);
 }
