@@ -169,6 +169,14 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
         }
         return VGD_OK;
     }
+    case VGD_LINK_WINDOW_DONE: {
+        const struct vgd_link_window_done *m = vgd_link_payload(msg, sizeof(*m));
+        if (m == NULL) {
+            return VGD_RANGE;
+        }
+        vgd_gpu_window_done(w->gpu, m->token, (enum vgd_status)m->status);
+        return VGD_OK;
+    }
     case VGD_LINK_DISPLAY_STATE:
     case VGD_LINK_FRAME_DONE:
     case VGD_LINK_DMABUF_DONE:
