@@ -8,6 +8,7 @@
 #include "shmem_priv.h"
 
 #define NS_PER_MS 1000000ull
+#define LOOK_MAX_NS 500000000ull
 
 /* ---- the queue --------------------------------------------------------------------------------
  */
@@ -125,11 +126,14 @@ static void arm_timer(struct vgd_shmem *sh)
         sh->asked.deadline_ns < due_ns) {
         due_ns = sh->asked.deadline_ns;
     }
+    uint64_t now_ns = vgd_now_ns();
+    if (sh->asked.phase == VGD_SHMEM_BEGUN && now_ns + sh->asked.look_ns < due_ns) {
+        due_ns = now_ns + sh->asked.look_ns;
+    }
     if (due_ns == UINT64_MAX) {
         vgd_timer_stop(sh->timer);
         return;
     }
-    uint64_t now_ns = vgd_now_ns();
     vgd_timer_start(sh->timer, due_ns > now_ns ? due_ns - now_ns : 0);
 }
 
@@ -177,6 +181,12 @@ static void timer_due(void *user)
 {
     struct vgd_shmem *sh = user;
     uint64_t now_ns = vgd_now_ns();
+    /* The VMM's main loop stands still until a message that it has begun to read is whole: should a
+     * wake-up be lost, it is not lost for long. */
+    vgd_shmem_look(sh);
+    if (sh->asked.phase == VGD_SHMEM_BEGUN && sh->asked.look_ns < LOOK_MAX_NS) {
+        sh->asked.look_ns *= 2;
+    }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token &&
         sh->asked.deadline_ns <= now_ns) {
         vgd_log_guest(&sh->limit, "window", "the VMM does not answer within %u ms: [%#llx, +%#llx)",

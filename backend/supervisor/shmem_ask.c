@@ -4,6 +4,8 @@
 
 /* Added to a request that is withdrawn: same low byte, and no message of the protocol. */
 #define WITHDRAWN 0x100u
+/* When to look again whether the VMM has read the first byte, if nothing woke us. */
+#define LOOK_FIRST_NS 5000000ull
 
 bool vgd_shmem_may_send(const struct vgd_shmem *sh)
 {
@@ -111,6 +113,14 @@ static void go_on(struct vgd_shmem *sh)
     }
 }
 
+void vgd_shmem_look(struct vgd_shmem *sh)
+{
+    if (sh->channel != NULL && sh->asked.phase == VGD_SHMEM_BEGUN &&
+        vgd_channel_taken(sh->channel)) {
+        go_on(sh);
+    }
+}
+
 bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *range)
 {
     enum vgd_status st = vgd_channel_send_first(
@@ -134,9 +144,8 @@ bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *ran
     } else {
         range->fd = -1;
     }
-    if (vgd_channel_taken(sh->channel)) {
-        go_on(sh);
-    }
+    sh->asked.look_ns = LOOK_FIRST_NS;
+    vgd_shmem_look(sh);
     return true;
 }
 
@@ -150,7 +159,7 @@ static void mapped(struct vgd_shmem *sh, bool ok)
     } else {
         vgd_log_guest(&sh->limit, "window", "the VMM does not map [%#llx, +%#llx)%s",
                       (unsigned long long)r->offset_bytes, (unsigned long long)r->len_bytes,
-                      sh->asked.has_token ? "" : " (it was mapped before)");
+                      sh->asked.wanted && !sh->asked.has_token ? " again" : "");
         sh->refused_total += !sh->asked.has_token;
         vgd_fd_closep(&r->fd);
     }
@@ -218,9 +227,6 @@ void vgd_shmem_channel_ready(void *user, uint32_t events)
     if (sh->channel != NULL && vgd_channel_flush(sh->channel) != VGD_OK) {
         channel_broken(sh, "the VMM closed it");
     }
-    if (sh->channel != NULL && sh->asked.phase == VGD_SHMEM_BEGUN &&
-        vgd_channel_taken(sh->channel)) {
-        go_on(sh);
-    }
+    vgd_shmem_look(sh);
     vgd_shmem_advance(sh);
 }

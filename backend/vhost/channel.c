@@ -383,8 +383,11 @@ enum vgd_status vgd_channel_send_first(struct vgd_channel *ch, uint32_t request,
 
 bool vgd_channel_taken(const struct vgd_channel *ch)
 {
+    /* What is counted is the kernel's buffer, never as little as 1 for one that waits. While the
+     * last one is given back, Linux wakes us before it takes off the last 1: no later wake-up would
+     * come for that. */
     int unread = 0;
-    return ch->first == NULL && ioctl(ch->fd, SIOCOUTQ, &unread) == 0 && unread == 0;
+    return ch->first == NULL && ioctl(ch->fd, SIOCOUTQ, &unread) == 0 && unread <= 1;
 }
 
 enum vgd_status vgd_channel_send_rest(struct vgd_channel *ch, uint32_t request, uint32_t flags,
