@@ -338,6 +338,10 @@ void vgd_shmem_hold(struct vgd_shmem *sh)
         }
         vgd_shmem_answer_asked(sh, VGD_OK);
     }
+    if (sh->asked.phase == VGD_SHMEM_SENT && sh->asked.answered) {
+        /* A VMM that stops has carried out what it had answered, and reads no more until it has. */
+        vgd_shmem_answer_asked(sh, sh->asked.ok ? VGD_OK : VGD_HOST_FAILED);
+    }
     while (sh->first != NULL) {
         settle(sh, pop(sh));
     }

@@ -321,6 +321,10 @@ static bool backend_take(uint32_t *request, struct vgd_vu_shmem_map *map, int *f
         r = vgd_reader_of(bytes + 12, 40);
         cr_assert_eq(vgd_vu_shmem_map_decode(&r, map), VGD_OK);
     }
+    if (hdr.request == VGD_VU_BACKEND_SHMEM_MAP) { /* the barrier */
+        cr_assert_eq(recv(t.backend, bytes, 12 + VGD_VU_VRING_AREA_SIZE, MSG_DONTWAIT),
+                     12 + VGD_VU_VRING_AREA_SIZE);
+    }
     return true;
 }
 
@@ -332,6 +336,9 @@ static void backend_answer(uint32_t request, uint64_t value)
     cr_assert_eq(send(t.backend, &hdr, 12, 0), 12);
     cr_assert_eq(send(t.backend, &value, 8, 0), 8);
     turn();
+    if (request == VGD_VU_BACKEND_SHMEM_MAP) {
+        backend_answer(VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG, 1);
+    }
 }
 
 /* All of them, well. How many of each. */

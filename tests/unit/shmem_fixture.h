@@ -120,6 +120,7 @@ struct vmm_message {
     struct vgd_vu_hdr hdr;
     struct vgd_vu_shmem_map map;
     int fd;
+    bool barrier; /* a message that asks for nothing followed */
 };
 
 static bool vmm_read(uint8_t *bytes, size_t n_bytes, int *fd)
@@ -176,6 +177,15 @@ static void vmm_finish(struct vmm_message *out)
         st = vgd_vu_shmem_map_decode(&r, &out->map);
         assert(ok && st == VGD_OK);
     }
+    out->barrier = out->hdr.request == VGD_VU_BACKEND_SHMEM_MAP;
+    if (out->barrier) { /* behind each map, to be answered when it is carried out */
+        struct vgd_vu_hdr hdr;
+        ok = vmm_read(bytes, 12 + VGD_VU_VRING_AREA_SIZE, NULL);
+        r = vgd_reader_of(bytes, 12);
+        st = vgd_vu_hdr_decode(&r, &hdr);
+        assert(ok && st == VGD_OK && hdr.request == VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG);
+        assert(hdr.flags == (VGD_VU_FLAG_VERSION | VGD_VU_FLAG_NEED_REPLY));
+    }
 }
 
 static bool vmm_take(struct vmm_message *out)
@@ -185,6 +195,13 @@ static bool vmm_take(struct vmm_message *out)
     }
     vmm_finish(out);
     return true;
+}
+
+static bool fix_usable(void)
+{
+    struct vgd_shmem_status st;
+    vgd_shmem_get_status(f.sh, &st);
+    return st.usable;
 }
 
 static void vmm_say(uint32_t request, uint32_t flags, const void *payload, uint32_t n_bytes)
@@ -202,6 +219,10 @@ static void vmm_say(uint32_t request, uint32_t flags, const void *payload, uint3
 static void vmm_answer(const struct vmm_message *m, uint64_t value)
 {
     vmm_say(m->hdr.request, 5, &value, sizeof(value));
+    if (m->barrier && fix_usable()) {
+        static const uint64_t refused = 1;
+        vmm_say(VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG, 5, &refused, sizeof(refused));
+    }
     if (m->fd >= 0) {
         (void)close(m->fd);
     }
