@@ -192,7 +192,7 @@ static void timer_due(void *user)
         vgd_log_guest(&sh->limit, "window", "the VMM does not answer within %u ms: [%#llx, +%#llx)",
                       sh->config.deadline_ms, (unsigned long long)sh->asked.range.offset_bytes,
                       (unsigned long long)sh->asked.range.len_bytes);
-        sh->asked.wanted = sh->asked.unmap; /* the range stays reserved until it does answer */
+        vgd_shmem_take_back(sh); /* the range stays reserved until it does answer */
         vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
     }
     while (sh->first != NULL && sh->first->deadline_ns <= now_ns) {
@@ -280,9 +280,9 @@ void vgd_shmem_worker_gone(struct vgd_shmem *sh)
         op_free(pop(sh));
     }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token) {
-        sh->asked.has_token = false;
         /* A map that nobody knows of is taken back; an unmap that its guest asked for goes on. */
-        sh->asked.wanted = sh->asked.unmap;
+        vgd_shmem_take_back(sh);
+        sh->asked.has_token = false;
     }
     vgd_shmem_advance(sh);
 }
@@ -397,8 +397,10 @@ void vgd_shmem_get_status(const struct vgd_shmem *sh, struct vgd_shmem_status *o
         .usable = sh->channel != NULL && sh->usable,
         .live_count = sh->n_live,
         .quarantined_count =
-            sh->n_doomed +
-            (sh->asked.phase == VGD_SHMEM_SENT && !sh->asked.unmap && !sh->asked.wanted ? 1u : 0u),
+            sh->n_doomed + (sh->asked.phase == VGD_SHMEM_SENT && !sh->asked.unmap &&
+                                    !sh->asked.wanted && !sh->asked.answered
+                                ? 1u
+                                : 0u),
         .parked_count = sh->n_parked,
         .waiting_count =
             sh->n_ops + (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token ? 1u : 0u),

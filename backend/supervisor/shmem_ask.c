@@ -62,11 +62,12 @@ void vgd_shmem_close_channel(struct vgd_shmem *sh)
         sh->asked.unmap ? vgd_shmem_find_mapped(sh, &sh->asked.range) : NULL;
     if (sent && e != NULL) {
         vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
-    } else if (sent && !sh->asked.unmap) {
+    } else if (sent && !sh->asked.unmap && !sh->asked.answered) {
         vgd_shmem_add(sh, &sh->asked.range, VGD_SHMEM_DOOMED);
         sh->asked.range.fd = -1;
     }
     vgd_fd_closep(&sh->asked.range.fd);
+    vgd_shmem_take_back(sh);
     vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
 }
 
@@ -127,6 +128,19 @@ static void go_on(struct vgd_shmem *sh)
     }
     if (st != VGD_OK) {
         channel_broken(sh, "it takes no requests");
+    }
+}
+
+void vgd_shmem_take_back(struct vgd_shmem *sh)
+{
+    if (!sh->asked.has_token || sh->asked.unmap) {
+        return;
+    }
+    sh->asked.wanted = false;
+    struct vgd_shmem_entry *e =
+        sh->asked.answered && sh->asked.ok ? vgd_shmem_find_mapped(sh, &sh->asked.range) : NULL;
+    if (e != NULL) {
+        vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
     }
 }
 
@@ -210,6 +224,7 @@ static bool take_reply(struct vgd_shmem *sh, const struct vgd_vu_message *msg)
     struct vgd_reader r = vgd_reader_of(msg->payload, msg->hdr.size_bytes);
     bool ok = vgd_read_le64(&r) == 0;
     if (!sh->asked.unmap && !sh->asked.answered) {
+        mapped(sh, ok);
         sh->asked.answered = true;
         sh->asked.ok = ok;
         if (sh->held) {
@@ -221,8 +236,6 @@ static bool take_reply(struct vgd_shmem *sh, const struct vgd_vu_message *msg)
     sh->asked.phase = VGD_SHMEM_NOTHING;
     if (sh->asked.unmap) {
         unmapped(sh, ok);
-    } else {
-        mapped(sh, ok);
     }
     vgd_shmem_answer_asked(sh, ok ? VGD_OK : VGD_HOST_FAILED);
     return true;

@@ -64,7 +64,7 @@ struct vgd_shmem {
         bool unmap;
         bool wanted;    /* false: not to be carried out, or to be undone */
         bool has_token; /* a worker waits for it */
-        bool answered;  /* a map, of which the barrier's answer is still due */
+        bool answered;  /* a map, in the table if it is ok; the barrier's answer is due */
         bool ok;        /* with answered: what the VMM said */
         uint64_t token, deadline_ns;
         uint64_t look_ns;             /* begun: until we look again by ourselves */
@@ -112,6 +112,9 @@ void vgd_shmem_answer_asked(struct vgd_shmem *sh, enum vgd_status status);
 /** Offer a request to the VMM; nothing may be asked yet. A map's fd is taken out of @range. False:
  *  not now, nothing was taken. */
 bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *range);
+/** The worker that waits for a map will not be told of it: it is undone, now or when the VMM has
+ *  answered. */
+void vgd_shmem_take_back(struct vgd_shmem *sh);
 /** Go on with a request whose first byte the VMM has read. */
 void vgd_shmem_look(struct vgd_shmem *sh);
 /** The channel goes, and with it the answer to what was asked. */

@@ -108,7 +108,8 @@ enum vgd_status vgd_shmem_fits(struct vgd_shmem *sh, const struct vgd_shmem_op *
             return VGD_RANGE;
         }
     }
-    if (sh->asked.phase != VGD_SHMEM_NOTHING && !sh->asked.unmap && overlap(&sh->asked.range, r)) {
+    if (sh->asked.phase != VGD_SHMEM_NOTHING && !sh->asked.unmap && !sh->asked.answered &&
+        overlap(&sh->asked.range, r)) {
         vgd_shmem_complain(sh, op, "something is being put there");
         return VGD_RANGE;
     }
@@ -158,7 +159,7 @@ bool vgd_shmem_is_ours(struct vgd_shmem *sh, uint64_t size_bytes, uint64_t file_
         return false;
     }
     /* The VMM may have mapped it before we have read its answer. */
-    bool ours = sh->asked.phase == VGD_SHMEM_SENT && !sh->asked.unmap &&
+    bool ours = sh->asked.phase == VGD_SHMEM_SENT && !sh->asked.unmap && !sh->asked.answered &&
                 same_file(&sh->asked.range, &st, size_bytes, file_offset_bytes);
     for (uint32_t i = 0; i < sh->n_entries && !ours; i++) {
         ours = same_file(&sh->entries[i], &st, size_bytes, file_offset_bytes);

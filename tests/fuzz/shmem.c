@@ -33,7 +33,8 @@ static struct {
     unsigned n_slots;
     struct vmm_message asked;
     bool has_asked, stopped, parking;
-    bool lied; /* the VMM did what no VMM would: the two need not agree any more */
+    bool barrier_due; /* a map is done and answered, what followed it is not */
+    bool lied;        /* the VMM did what no VMM would: the two need not agree any more */
 } z;
 
 static uint8_t u8(void)
@@ -84,6 +85,7 @@ static void forget_asked(void)
         (void)close(z.asked.fd);
     }
     z.has_asked = false;
+    z.barrier_due = false;
 }
 
 /* Read a request, if there is one and none is being worked on. */
@@ -108,7 +110,15 @@ static void vmm_reply(uint8_t how)
     if (!z.has_asked) {
         return;
     }
-    if (how < 0xc0) {
+    if (z.barrier_due) {
+        z.barrier_due = false;
+        vmm_answer_barrier();
+    } else if (how >= 0x50 && how < 0x70 && z.asked.barrier) {
+        uint64_t value = carry_out(&z.asked); /* answered, and not quite done */
+        vmm_say(z.asked.hdr.request, 5, &value, sizeof(value));
+        z.barrier_due = true;
+        return;
+    } else if (how < 0xc0) {
         vmm_answer(&z.asked, how < 0x90 ? carry_out(&z.asked) : 1);
         z.asked.fd = -1;
         if (how >= 0x90 && z.asked.hdr.request == VGD_VU_BACKEND_SHMEM_UNMAP) {
@@ -125,7 +135,7 @@ static void vmm_reply(uint8_t how)
 /* A new channel: what the old one was asked is lost, or was done without saying. */
 static void vmm_reconnect(uint8_t how)
 {
-    if (z.has_asked && (how & 1) != 0) {
+    if (z.has_asked && (how & 1) != 0 && !z.barrier_due) {
         (void)carry_out(&z.asked);
     }
     forget_asked();
@@ -210,7 +220,7 @@ static void step(uint8_t what)
 static void settle_all(void)
 {
     forget_asked();
-    if (!fix_status().usable) {
+    if (!fix_status().usable || z.lied) { /* it may owe an answer */
         fix_channel();
     }
     vgd_shmem_release(f.sh);

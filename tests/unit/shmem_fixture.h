@@ -216,12 +216,19 @@ static void vmm_say(uint32_t request, uint32_t flags, const void *payload, uint3
     fix_turn();
 }
 
+static void vmm_answer_barrier(void)
+{
+    static const uint64_t refused = 1;
+    if (fix_usable()) {
+        vmm_say(VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG, 5, &refused, sizeof(refused));
+    }
+}
+
 static void vmm_answer(const struct vmm_message *m, uint64_t value)
 {
     vmm_say(m->hdr.request, 5, &value, sizeof(value));
-    if (m->barrier && fix_usable()) {
-        static const uint64_t refused = 1;
-        vmm_say(VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG, 5, &refused, sizeof(refused));
+    if (m->barrier) {
+        vmm_answer_barrier();
     }
     if (m->fd >= 0) {
         (void)close(m->fd);
