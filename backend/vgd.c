@@ -5,8 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <glob.h>
 #include <json-c/json.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,28 +22,21 @@
 #include "control.h"
 #include "fd.h"
 #include "frames.h"
+#include "layer_env.h"
 #include "log.h"
+#include "options.h"
 #include "session.h"
 #include "worker_process.h"
 
 #define LISTEN_BACKLOG 1
-
-struct options {
-    const char *socket_path;
-    int fd; /* -1: none */
-    const char *render_node;
-    const char *control_path;
-    bool no_control;
-    bool virgl;
-    bool require_hardware;
-    bool probe, json;
-    uint32_t restart_window_ms;
-    enum vgd_log_level log_level;
-};
+/* Descriptors for all else: sockets, guest memory, requests on their way. */
+#define OTHER_FDS_MAX 256u
 
 struct vgd {
-    struct options options;
+    struct vgd_options options;
     char worker_program[4096];
+    char layer_dir[4096];
+    uint32_t maps_max; /* in the host-visible region */
     struct vgd_loop *loop;
     int signal_fd;
     struct vgd_watch *signal_watch;
@@ -63,28 +55,6 @@ struct vgd {
     uint32_t snapshot_questions[VGD_CONTROL_CLIENTS_MAX]; /* 0: none */
     uint32_t last_question;
 };
-
-static const char usage_text[] =
-    "usage: vgd (--socket-path=PATH | --fd=FDNUM) [OPTION]...\n"
-    "       vgd --probe [--json] [--render-node=PATH] [--require-hardware]\n"
-    "       vgd --print-capabilities\n"
-    "\n"
-    "A vhost-user-gpu backend: the process behind a QEMU guest's virtio-gpu device.\n"
-    "\n"
-    "  --socket-path=PATH    listen on PATH for the VMM's connection\n"
-    "  --fd=FDNUM            use this connected socket\n"
-    "  --virgl               give the guest OpenGL (virgl); without it the device is 2D\n"
-    "  --render-node=PATH    use this DRM render node and open no other\n"
-    "  --require-hardware    software OpenGL is an error\n"
-    "  --control-path=PATH   control socket for vgdctl (default: vgd/PID.sock in "
-    "$XDG_RUNTIME_DIR)\n"
-    "  --no-control          no control socket\n"
-    "  --log-level=LEVEL     error, warning, info (default) or debug\n"
-    "  --restart-window=SEC  a worker's death this long after its start does not count towards\n"
-    "                        back-off (default 10)\n"
-    "  --print-capabilities  print this program's capabilities for management software\n"
-    "  --probe [--json]      print what this host can do, and which way vgd would go\n"
-    "  --version, --help\n";
 
 /* ---- control socket ---------------------------------------------------------------------------
  */
@@ -110,9 +80,11 @@ static struct json_object *worker_status(const struct vgd *vgd)
     vgd_worker_process_get_status(vgd->worker, &st);
     struct json_object *out = json_object_new_object();
     add_u64(out, "pid", (uint64_t)st.pid);
+    add_u64(out, "server_pid", (uint64_t)st.server_pid);
     add_string(out, "state", st.state);
     add_u64(out, "starts", st.starts_count);
     add_u64(out, "deaths", st.deaths_count);
+    add_u64(out, "server_deaths", st.server_deaths_count);
     add_bool(out, "gave_up_3d", st.gave_up_3d);
     add_u64(out, "last_recovery_us", st.last_recovery_ns / 1000);
     add_string(out, "renderer", st.ready.renderer);
@@ -121,6 +93,8 @@ static struct json_object *worker_status(const struct vgd *vgd)
     add_bool(out, "software", st.ready.is_software);
     add_u64(out, "capsets", st.ready.num_capsets);
     add_string(out, "note", st.ready.note);
+    add_string(out, "vulkan", st.ready.vulkan_name);
+    add_string(out, "vulkan_note", st.ready.vulkan_note);
     return out;
 }
 
@@ -139,6 +113,22 @@ static struct json_object *device_status(const struct vgd *vgd)
     add_u64(out, "contexts", c->contexts_live);
     add_u64(out, "contexts_lost", c->contexts_lost);
     add_u64(out, "resource_bytes", c->resource_bytes_live);
+    return out;
+}
+
+static struct json_object *window_status(const struct vgd_shmem_status *st, uint64_t size_bytes)
+{
+    struct json_object *out = json_object_new_object();
+    add_u64(out, "bytes", size_bytes);
+    add_bool(out, "usable", st->usable);
+    add_u64(out, "live", st->live_count);
+    add_u64(out, "live_bytes", st->live_bytes);
+    add_u64(out, "waiting", st->waiting_count);
+    add_u64(out, "parked", st->parked_count);
+    add_u64(out, "quarantined", st->quarantined_count);
+    add_u64(out, "maps", st->maps_total);
+    add_u64(out, "refused", st->refused_total);
+    add_u64(out, "withdrawn", st->withdrawn_total);
     return out;
 }
 
@@ -162,6 +152,10 @@ static struct json_object *session_status(const struct vgd *vgd)
     add_bool(out, "cursor_queue", st.queue_running[1]);
     add_bool(out, "display", st.display_connected);
     add_u64(out, "messages", st.messages_count);
+    if (vgd->options.venus) {
+        (void)json_object_object_add(out, "window",
+                                     window_status(&st.window, vgd->options.hostmem_bytes));
+    }
     return out;
 }
 
@@ -267,6 +261,10 @@ static bool create_worker(struct vgd *vgd)
         .program = vgd->worker_program,
         .render_node = vgd->options.render_node != NULL ? vgd->options.render_node : "",
         .want_virgl = vgd->options.virgl,
+        .want_venus = vgd->options.venus,
+        .render_server = vgd->options.render_server,
+        .layer_dir = vgd->layer_dir,
+        .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
         .require_hardware = vgd->options.require_hardware,
         .n_scanouts = VGD_MAX_SCANOUTS,
         .restart_window_ms = vgd->options.restart_window_ms,
@@ -295,6 +293,8 @@ static bool open_session(struct vgd *vgd, int *fd)
             .worker = vgd->worker,
             .frames = vgd->frames,
             .n_scanouts = VGD_MAX_SCANOUTS,
+            .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
+            .maps_max = vgd->maps_max,
             .on_end = session_end,
             .on_snapshot = session_snapshot,
             .user = vgd,
@@ -410,6 +410,46 @@ static bool find_worker(struct vgd *vgd)
     return false;
 }
 
+/* Our Vulkan layer: beside us in a build folder, in the library folder when installed. */
+static void find_layer(struct vgd *vgd)
+{
+    size_t n = 0;
+    const char *slash = strrchr(vgd->worker_program, '/');
+    if (slash != NULL) {
+        n = (size_t)(slash - vgd->worker_program);
+    }
+    char manifest[sizeof(vgd->layer_dir) + sizeof(VGD_LAYER_MANIFEST)];
+    (void)snprintf(vgd->layer_dir, sizeof(vgd->layer_dir), "%.*s/vulkan-layer", (int)n,
+                   vgd->worker_program);
+    (void)snprintf(manifest, sizeof(manifest), "%s/%s", vgd->layer_dir, VGD_LAYER_MANIFEST);
+    if (access(manifest, R_OK) != 0) { /* whoever needs it says what is missing */
+        (void)snprintf(vgd->layer_dir, sizeof(vgd->layer_dir), "%s/%s", VGD_LIBDIR,
+                       VGD_LAYER_SUBFOLDER);
+    }
+}
+
+/* Each map keeps a descriptor open, here and in the worker, which inherits the limit. */
+static void make_room_for_maps(struct vgd *vgd)
+{
+    struct rlimit limit;
+    vgd->maps_max = VGD_SHMEM_MAPS_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    rlim_t wanted = 2 * VGD_SHMEM_MAPS_MAX + OTHER_FDS_MAX;
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur < VGD_SHMEM_MAPS_MAX + OTHER_FDS_MAX) {
+        vgd->maps_max =
+            limit.rlim_cur > 2 * OTHER_FDS_MAX ? (uint32_t)limit.rlim_cur - OTHER_FDS_MAX : 64;
+        vgd_log(VGD_LOG_WARNING, "vgd",
+                "at most %u maps: the limit of open files is %llu (ulimit -Hn)", vgd->maps_max,
+                (unsigned long long)limit.rlim_cur);
+    }
+}
+
 static int probe(const struct vgd *vgd)
 {
     const char *argv[8] = {"vgd-worker", "--probe"};
@@ -499,149 +539,6 @@ static int run(struct vgd *vgd)
     return rc;
 }
 
-/* libvirt asks for a node of the host's wherever "render-node" is printed, and does not start the
- * guest on a host that has none: so it is printed where there is one. */
-static void print_capabilities(void)
-{
-    glob_t nodes;
-    bool has_node = glob("/dev/dri/renderD*", 0, NULL, &nodes) == 0;
-    (void)printf("{\n  \"type\": \"gpu\",\n  \"features\": [\n%s    \"virgl\"\n  ]\n}\n",
-                 has_node ? "    \"render-node\",\n" : "");
-    globfree(&nodes);
-}
-
-static bool parse_number(const char *text, long max, long *out)
-{
-    char *end;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < 0 || value > max) {
-        return false;
-    }
-    *out = value;
-    return true;
-}
-
-/* Fills @o; -1 to go on, else the exit status. */
-static int parse(int argc, char **argv, struct options *o)
-{
-    enum {
-        FD = 256,
-        SOCKET,
-        CAPABILITIES,
-        NODE,
-        VIRGL,
-        HARDWARE,
-        PROBE,
-        JSON,
-        CONTROL,
-        NO_CONTROL,
-        LEVEL,
-        WINDOW,
-        VERSION,
-        HELP
-    };
-    static const struct option longs[] = {
-        {"fd", required_argument, NULL, FD},
-        {"socket-path", required_argument, NULL, SOCKET},
-        {"print-capabilities", no_argument, NULL, CAPABILITIES},
-        {"render-node", required_argument, NULL, NODE},
-        {"virgl", no_argument, NULL, VIRGL},
-        {"require-hardware", no_argument, NULL, HARDWARE},
-        {"probe", no_argument, NULL, PROBE},
-        {"json", no_argument, NULL, JSON},
-        {"control-path", required_argument, NULL, CONTROL},
-        {"no-control", no_argument, NULL, NO_CONTROL},
-        {"log-level", required_argument, NULL, LEVEL},
-        {"restart-window", required_argument, NULL, WINDOW},
-        {"version", no_argument, NULL, VERSION},
-        {"help", no_argument, NULL, HELP},
-        {0},
-    };
-    int c;
-    long number;
-    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (c) {
-        case FD:
-            if (!parse_number(optarg, 1 << 20, &number)) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--fd=%s: give the number of an open descriptor",
-                        optarg);
-                return EXIT_FAILURE;
-            }
-            o->fd = (int)number;
-            break;
-        case SOCKET:
-            o->socket_path = optarg;
-            break;
-        case CAPABILITIES:
-            print_capabilities();
-            return EXIT_SUCCESS;
-        case NODE:
-            if (strlen(optarg) >= VGD_PATH_BYTES) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--render-node: longer than %u bytes",
-                        VGD_PATH_BYTES - 1);
-                return EXIT_FAILURE;
-            }
-            o->render_node = optarg;
-            break;
-        case VIRGL:
-            o->virgl = true;
-            break;
-        case HARDWARE:
-            o->require_hardware = true;
-            break;
-        case PROBE:
-            o->probe = true;
-            break;
-        case JSON:
-            o->json = true;
-            break;
-        case CONTROL:
-            o->control_path = optarg;
-            break;
-        case NO_CONTROL:
-            o->no_control = true;
-            break;
-        case LEVEL:
-            if (!vgd_log_level_parse(optarg, &o->log_level)) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--log-level=%s: give error, warning, info or debug",
-                        optarg);
-                return EXIT_FAILURE;
-            }
-            break;
-        case WINDOW:
-            if (!parse_number(optarg, 3600, &number)) {
-                vgd_log(VGD_LOG_ERROR, "vgd", "--restart-window=%s: give 0 to 3600 seconds",
-                        optarg);
-                return EXIT_FAILURE;
-            }
-            o->restart_window_ms = (uint32_t)number * 1000;
-            break;
-        case VERSION:
-            (void)printf("vgd %s\n", VGD_VERSION);
-            return EXIT_SUCCESS;
-        case HELP:
-            (void)fputs(usage_text, stdout);
-            return EXIT_SUCCESS;
-        default: /* getopt has said what is wrong */
-            return EXIT_FAILURE;
-        }
-    }
-    if (optind < argc) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "%s: not an option; see --help", argv[optind]);
-        return EXIT_FAILURE;
-    }
-    if (!o->probe && (o->fd >= 0) == (o->socket_path != NULL)) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "give either --socket-path=PATH or --fd=FDNUM; see --help");
-        return EXIT_FAILURE;
-    }
-    if (o->require_hardware && !o->virgl && !o->probe) {
-        vgd_log(VGD_LOG_ERROR, "vgd", "--require-hardware is about 3D: give --virgl too");
-        return EXIT_FAILURE;
-    }
-    return -1;
-}
-
 int main(int argc, char **argv)
 {
     struct vgd vgd = {
@@ -652,14 +549,19 @@ int main(int argc, char **argv)
         .frames_fd = -1,
         .signal_fd = -1,
     };
-    int rc = parse(argc, argv, &vgd.options);
+    int rc = vgd_options_parse(argc, argv, &vgd.options);
     if (rc >= 0) {
         return rc;
     }
     vgd_log_setup("vgd", vgd.options.log_level);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* to find what dead processes leave */
     if (!find_worker(&vgd)) {
         return EXIT_FAILURE;
+    }
+    find_layer(&vgd);
+    if (vgd.options.venus) {
+        make_room_for_maps(&vgd);
     }
     return vgd.options.probe ? probe(&vgd) : run(&vgd);
 }

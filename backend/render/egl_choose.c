@@ -18,6 +18,7 @@
 #define GL_VENDOR_NAME 0x1F00
 #define GL_RENDERER_NAME 0x1F01
 #define GL_VERSION_NAME 0x1F02
+#define GL_DEVICE_UUID_NAME 0x9597 /* GL_EXT_memory_object */
 
 const char *vgd_gl_platform_name(enum vgd_gl_platform platform)
 {
@@ -197,6 +198,7 @@ static EGLDisplay device_display(const struct vgd_egl *egl, int device_idx, stru
 }
 
 typedef const unsigned char *(*get_string_fn)(unsigned name);
+typedef void (*get_bytes_fn)(unsigned name, unsigned index, uint8_t *out);
 
 /* Make a context of @api current; false if that is not to be had. */
 static bool bring_up(const struct vgd_egl *egl, EGLDisplay display, EGLenum api)
@@ -265,6 +267,10 @@ static void try_in_child(enum vgd_gl_platform platform, const char *render_node,
     copy_text(t->gl_renderer, sizeof(t->gl_renderer), get_string(GL_RENDERER_NAME));
     copy_text(t->gl_version, sizeof(t->gl_version), get_string(GL_VERSION_NAME));
     t->is_software = vgd_gl_is_software(t->gl_renderer);
+    get_bytes_fn get_bytes = (get_bytes_fn)egl.get_proc("glGetUnsignedBytei_vEXT");
+    if (get_bytes != NULL) {
+        get_bytes(GL_DEVICE_UUID_NAME, 0, t->device_uuid); /* an error leaves the zeros */
+    }
     t->ok = true;
 }
 

@@ -46,8 +46,9 @@ struct vgd_gl_trial {
     char reason[VGD_GL_WHY_BYTES]; /* when not ok: "eglInitialize failed", "crashed (signal 11)" */
     char egl_vendor[64], egl_version[64], client_apis[64];
     char gl_renderer[128], gl_version[128], es_version[128];
-    bool dmabuf_export; /* EGL_MESA_image_dma_buf_export is there; whether it works is another
-                           question */
+    uint8_t device_uuid[16]; /* GL_DEVICE_UUID_EXT, as Vulkan has it; zeros where unknown */
+    bool dmabuf_export;      /* EGL_MESA_image_dma_buf_export is there; whether it works is another
+                                question */
 };
 
 /** Surfaceless means: no render node. Mesa's EGL would try every node and take one of its own

@@ -103,7 +103,7 @@ struct vgd_render_ops {
                                    size_t size_bytes);
 
     /** @name has @name_len bytes (at most 64), any values, no terminator. @capset_id 0: the
-     *  renderer's default (virgl). VGD_NO_MEMORY, VGD_HOST_FAILED, VGD_UNSUPPORTED. */
+     *  renderer's default (virgl). VGD_LIMIT, VGD_NO_MEMORY, VGD_HOST_FAILED, VGD_UNSUPPORTED. */
     enum vgd_status (*context_create)(struct vgd_render *r, uint32_t ctx_id, uint32_t capset_id,
                                       const char *name, size_t name_len);
     void (*context_destroy)(struct vgd_render *r, uint32_t ctx_id);

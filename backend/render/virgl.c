@@ -17,10 +17,13 @@ static void virgl_info(const struct vgd_render *r, struct vgd_render_info *out)
     const struct virgl *v = (const struct virgl *)r;
     *out = (struct vgd_render_info){
         .name = "virgl",
-        .gpu_name = v->gpu_name,
+        .gpu_name = v->has_gl ? v->gpu_name : v->vulkan_name,
         .has_3d = true,
         .is_software = v->is_software,
-        .exports_dmabuf = v->exports_dmabuf,
+        .exports_dmabuf = v->exports_textures || v->has_venus, /* some blobs are dma-bufs */
+        .blob_mems =
+            1u << VGD_BLOB_MEM_GUEST | 1u << VGD_BLOB_MEM_HOST3D | 1u << VGD_BLOB_MEM_HOST3D_GUEST,
+        .vulkan_name = v->vulkan_name,
         .n_capsets = v->n_capsets,
     };
     memcpy(out->capsets, v->capsets, sizeof(out->capsets));
@@ -57,8 +60,7 @@ static void virgl_reset(struct vgd_render *r)
     uint32_t cursor = 0;
     struct context *ctx;
     while ((ctx = vgd_idmap_next(&v->contexts, &cursor, NULL)) != NULL) {
-        virgl_renderer_context_destroy(ctx->id);
-        vgd_virgl_context_free(ctx);
+        vgd_virgl_context_end(v, ctx);
     }
     vgd_idmap_finish(&v->contexts);
     cursor = 0;
@@ -75,6 +77,9 @@ static void virgl_reset(struct vgd_render *r)
     v->fences_count = 0;
     v->new_fences_count = 0;
     vgd_timer_stop(v->poll_timer);
+    if (v->venus_timer != NULL) {
+        vgd_timer_stop(v->venus_timer);
+    }
 }
 
 void vgd_virgl_destroy(struct vgd_render *r)
@@ -85,6 +90,7 @@ void vgd_virgl_destroy(struct vgd_render *r)
     struct virgl *v = virgl_of(r);
     virgl_reset(r);
     virgl_renderer_cleanup(v);
+    vgd_virgl_venus_finish(v);
     vgd_fd_closep(&v->drm_fd);
     vgd_timer_destroy(&v->poll_timer);
     free(v->fences);

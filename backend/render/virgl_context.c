@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A command of a Vulkan context is one packet on a socket, at most. Mesa sends hundreds of bytes.
+ */
+#define VENUS_SUBMIT_BYTES_MAX (128u << 10)
+
 void vgd_virgl_context_forget(struct context *ctx, const struct resource *res)
 {
     for (uint32_t i = 0; res->is_2d && i < ctx->resources_2d_count; i++) {
@@ -19,7 +23,8 @@ enum vgd_status vgd_virgl_context_create(struct vgd_render *r, uint32_t ctx_id, 
                                          const char *name, size_t name_len)
 {
     struct virgl *v = virgl_of(r);
-    if (capset_id != 0 && capset_id != VGD_CAPSET_VIRGL && capset_id != VGD_CAPSET_VIRGL2) {
+    bool is_gl = capset_id == 0 || capset_id == VGD_CAPSET_VIRGL || capset_id == VGD_CAPSET_VIRGL2;
+    if (is_gl ? !v->has_gl : capset_id != VGD_CAPSET_VENUS || !v->has_venus) {
         return VGD_UNSUPPORTED;
     }
     char text[65] = {0}; /* the library wants a terminator */
@@ -35,19 +40,28 @@ enum vgd_status vgd_virgl_context_create(struct vgd_render *r, uint32_t ctx_id, 
         return st;
     }
     uint32_t text_len = (uint32_t)strlen(text);
-    int rc = capset_id == 0
-                 ? virgl_renderer_context_create(ctx_id, text_len, text)
-                 : virgl_renderer_context_create_with_flags(ctx_id, capset_id, text_len, text);
-    if (rc != 0) {
+    if (!is_gl) {
+        st = vgd_virgl_venus_create(v, ctx, text, text_len);
+    } else {
+        int rc = capset_id == 0
+                     ? virgl_renderer_context_create(ctx_id, text_len, text)
+                     : virgl_renderer_context_create_with_flags(ctx_id, capset_id, text_len, text);
+        st = rc == 0 ? VGD_OK : VGD_HOST_FAILED;
+    }
+    if (st != VGD_OK) {
         (void)vgd_idmap_remove(&v->contexts, ctx_id);
         free(ctx);
-        return VGD_HOST_FAILED;
     }
-    return VGD_OK;
+    return st;
 }
 
-void vgd_virgl_context_free(struct context *ctx)
+void vgd_virgl_context_end(struct virgl *v, struct context *ctx)
 {
+    if (ctx->venus != NULL) {
+        vgd_virgl_venus_destroy(v, ctx);
+    } else {
+        virgl_renderer_context_destroy(ctx->id);
+    }
     uint32_t cursor = 0;
     struct resource *res;
     while ((res = vgd_idmap_next(&ctx->resources, &cursor, NULL)) != NULL) {
@@ -60,10 +74,10 @@ void vgd_virgl_context_free(struct context *ctx)
 
 void vgd_virgl_context_destroy(struct vgd_render *r, uint32_t ctx_id)
 {
-    struct context *ctx = vgd_idmap_remove(&virgl_of(r)->contexts, ctx_id);
+    struct virgl *v = virgl_of(r);
+    struct context *ctx = vgd_idmap_remove(&v->contexts, ctx_id);
     if (ctx != NULL) {
-        virgl_renderer_context_destroy(ctx_id);
-        vgd_virgl_context_free(ctx);
+        vgd_virgl_context_end(v, ctx);
     }
 }
 
@@ -81,7 +95,8 @@ enum vgd_status vgd_virgl_context_attach(struct vgd_render *r, uint32_t ctx_id, 
     if (vgd_idmap_find(&ctx->resources, res_id) != NULL) {
         return VGD_OK;
     }
-    if (res->is_2d) {
+    bool list_2d = res->is_2d && ctx->venus == NULL; /* Vulkan cannot use these */
+    if (list_2d) {
         enum vgd_status st = vgd_virgl_promote(res);
         if (st != VGD_OK) {
             return st;
@@ -101,12 +116,30 @@ enum vgd_status vgd_virgl_context_attach(struct vgd_render *r, uint32_t ctx_id, 
     if (st != VGD_OK) {
         return st;
     }
-    if (res->is_2d) {
+    if (list_2d) {
         ctx->resources_2d[ctx->resources_2d_count++] = res;
     }
     res->contexts_count++;
-    virgl_renderer_ctx_attach_resource((int)ctx_id, (int)res_id);
+    if (ctx->venus == NULL) {
+        virgl_renderer_ctx_attach_resource((int)ctx_id, (int)res_id);
+    } else if (res->in_virgl && !ctx->lost) {
+        /* A blob's file goes to the process; what has none stays unknown to it. */
+        vgd_virgl_venus_begin(v, ctx);
+        virgl_renderer_ctx_attach_resource((int)ctx_id, (int)res_id);
+        vgd_virgl_venus_end(v, ctx);
+    }
     return VGD_OK;
+}
+
+void vgd_virgl_context_drop(struct virgl *v, struct context *ctx, struct resource *res)
+{
+    if (ctx->venus == NULL) {
+        virgl_renderer_ctx_detach_resource((int)ctx->id, (int)res->id);
+    } else if (res->in_virgl && !ctx->lost) {
+        vgd_virgl_venus_begin(v, ctx);
+        virgl_renderer_ctx_detach_resource((int)ctx->id, (int)res->id);
+        vgd_virgl_venus_end(v, ctx);
+    }
 }
 
 void vgd_virgl_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id)
@@ -117,8 +150,27 @@ void vgd_virgl_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t re
     if (res != NULL) {
         vgd_virgl_context_forget(ctx, res);
         res->contexts_count--;
-        virgl_renderer_ctx_detach_resource((int)ctx_id, (int)res_id);
+        vgd_virgl_context_drop(v, ctx, res);
     }
+}
+
+/* A bad stream ends the process, which shows a moment later. */
+static enum vgd_status submit_venus(struct virgl *v, struct context *ctx, void *commands,
+                                    size_t size_bytes)
+{
+    if (size_bytes > VENUS_SUBMIT_BYTES_MAX) {
+        return VGD_RANGE;
+    }
+    if (vgd_virgl_venus_is_lost(v, ctx)) {
+        return VGD_LOST;
+    }
+    vgd_virgl_venus_begin(v, ctx);
+    int rc = virgl_renderer_submit_cmd(commands, (int)ctx->id, (int)(size_bytes / 4));
+    vgd_virgl_venus_end(v, ctx);
+    if (vgd_virgl_venus_is_lost(v, ctx)) {
+        return VGD_LOST;
+    }
+    return rc == 0 ? VGD_OK : VGD_HOST_FAILED;
 }
 
 enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *commands,
@@ -131,6 +183,9 @@ enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *co
     }
     if (size_bytes == 0) {
         return VGD_OK; /* no reason to switch GL contexts, and nothing to fence */
+    }
+    if (ctx->venus != NULL) {
+        return submit_venus(v, ctx, commands, size_bytes);
     }
     for (uint32_t i = 0; i < ctx->resources_2d_count; i++) {
         struct resource *res = ctx->resources_2d[i];

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * Fences of OpenGL; those of Vulkan contexts are in virgl_venus.c.
+ *
  * All of virglrenderer's OpenGL is one stream on one thread, and its per-context fences are
  * the same GL sync objects as its ctx0 fences, only that they are dropped without a callback when
  * their context is destroyed. So every timeline here rides on ctx0 fences: one queue of (context,
@@ -79,6 +81,7 @@ static void poll_fences(struct virgl *v)
         v->wait_start_ns = vgd_now_ns();
         deliver_fences(v);
     }
+    vgd_virgl_venus_deliver(v); /* the library polled those too */
 }
 
 static void poll_later(struct virgl *v)
@@ -104,6 +107,7 @@ void vgd_virgl_poll_timer_fired(void *user)
 void vgd_virgl_batch_end(struct vgd_render *r)
 {
     struct virgl *v = virgl_of(r);
+    vgd_virgl_venus_batch_end(v);
     if (v->fences_count == 0) {
         return;
     }
@@ -122,6 +126,10 @@ enum vgd_status vgd_virgl_fence(struct vgd_render *r, uint32_t ctx_id, uint8_t r
                                 uint64_t seq, bool *out_done)
 {
     struct virgl *v = virgl_of(r);
+    struct context *ctx = ctx_id != 0 ? vgd_idmap_find(&v->contexts, ctx_id) : NULL;
+    if (ctx != NULL && ctx->venus != NULL) {
+        return vgd_virgl_venus_fence(v, ctx, ring_idx, seq, out_done);
+    }
     if (!v->gl_work && v->fences_count == 0) {
         *out_done = true;
         return VGD_OK;

@@ -23,6 +23,12 @@
 #define TARGETS 9u
 #define RESOURCE_Y_0_TOP (1u << 0)
 
+#define MOD_INVALID 0x00ffffffffffffffull /* DRM_FORMAT_MOD_INVALID */
+/* Used before there is a guest. */
+#define PROBE_RESOURCE_ID 0xffffffffu
+#define PROBE_CONTEXT_ID 0xffffffffu
+#define VENUS_RINGS 64u /* virtio-v1.3 5.7.6.7: ring_idx 0 to 63 */
+
 /* The library's box: same fields, but it declares the struct only. */
 struct virgl_box {
     uint32_t x, y, z, w, h, d;
@@ -41,10 +47,35 @@ struct resource {
     uint64_t iov_bytes;
     uint32_t contexts_count; /* contexts that have it attached */
     bool export_failed;      /* do not try again at each flush */
+
+    bool is_blob; /* what follows is for blobs only; is_2d, target and sizes are not */
+    uint32_t blob_mem;
+    uint32_t blob_ctx_id; /* whose object it is of; 0: none */
+    uint64_t blob_bytes;
+    struct blob_view {
+        void *data;  /* read-only mapping of a host blob, made when its pixels are first read */
+        int sync_fd; /* of the dma-buf behind it, to keep caches coherent; -1: it is no dma-buf */
+        bool failed; /* do not try again at each flush */
+    } view;
+};
+
+/* The process of a Vulkan context, as far as it shows on our side. */
+struct venus {
+    int socket_fd; /* duplicate of the library's socket to it; -1: not found, deaths are then
+                      noticed by failing calls and by the library's own look, after 100 polls */
+    struct vgd_watch *socket_watch, *fence_watch;
+    bool has_fence_fd;      /* the library has a descriptor that says when fences signal */
+    uint64_t pending_rings; /* bit n: ring n has fences that the device was not told of */
+    struct venus_ring {
+        uint64_t asked_seq, retired_seq, told_seq;
+    } rings[VENUS_RINGS];
 };
 
 struct context {
     uint32_t id;
+    bool lost;                      /* its process is gone, and with it the library's context */
+    bool loss_told;                 /* the device knows */
+    struct venus *venus;            /* NULL: an OpenGL context */
     struct vgd_idmap resources;     /* struct resource, borrowed */
     struct resource **resources_2d; /* those with a shadow; owned array, borrowed elements */
     uint32_t resources_2d_count, resources_2d_capacity;
@@ -65,8 +96,10 @@ struct virgl {
     uint64_t wait_start_ns;    /* when the oldest fence began to be the oldest */
     uint32_t new_fences_count; /* asked for since the last batch_end */
     char gpu_name[128];
+    char vulkan_name[128]; /* "" without Vulkan contexts */
+    bool has_gl, has_venus;
     bool is_software;
-    bool exports_dmabuf;
+    bool exports_textures; /* as dma-bufs */
     uint32_t n_capsets;
     struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
 
@@ -79,6 +112,18 @@ struct virgl {
     uint32_t last_lib_id;    /* of the newest GL fence */
     uint32_t retired_lib_id; /* written by the library's callback, inside its poll */
     bool gl_work;            /* asked for since the newest GL fence */
+
+    /* Vulkan contexts */
+    struct vgd_loop *loop;
+    struct vgd_timer *venus_timer; /* tells of losses; polls what has no descriptor to wait on */
+    struct vgd_watch *server_watch;
+    bool venus_signalled;         /* written by the library's callback, inside its poll */
+    bool venus_asked;             /* since the last batch_end, for a fence without a descriptor */
+    int venus_call_ms;            /* how long a call may wait for a process */
+    uint32_t venus_count;         /* contexts with a process */
+    uint64_t venus_wait_start_ns; /* when the venus_timer's polling last saw a fence signal */
+    int server_fd;                /* get_server_fd: the library's once it has asked */
+    int server_socket_fd;         /* our duplicate of it; -1: no render server, or it is gone */
 
     /* get_drm_fd */
     int drm_fd;
@@ -96,6 +141,7 @@ static inline struct virgl *virgl_of(struct vgd_render *r)
 /* virgl_resource.c */
 struct resource *vgd_virgl_resource_find(const struct virgl *v, uint32_t res_id);
 void vgd_virgl_resource_free(struct resource *res);
+uint64_t vgd_virgl_iov_total(const struct iovec *iov, uint32_t n_iov);
 bool vgd_virgl_is_layered(uint32_t target);
 /** The plain format whose bytes lie as @format's do, or 0: 4-byte formats only. */
 uint32_t vgd_virgl_linear_format(uint32_t format);
@@ -114,10 +160,21 @@ VGD_MUST_CHECK enum vgd_status vgd_virgl_export_texture(uint32_t res_id, uint32_
                                                         struct vgd_dmabuf *out);
 enum vgd_status vgd_virgl_export_scanout(struct vgd_render *r, uint32_t res_id,
                                          const struct vgd_image *image, struct vgd_dmabuf *out);
+
+/* virgl_blob.c */
 enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
                                                const struct vgd_render_blob *blob);
 enum vgd_status vgd_virgl_blob_export(struct vgd_render *r, uint32_t res_id,
                                       struct vgd_blob_file *out);
+/** A picture in a blob; @res is one. */
+VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_read_pixels(struct resource *res,
+                                                          const struct vgd_image *image,
+                                                          struct vgd_rect rect, void *out,
+                                                          size_t stride_bytes);
+VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_export_scanout(struct resource *res,
+                                                             const struct vgd_image *image,
+                                                             struct vgd_dmabuf *out);
+void vgd_virgl_blob_finish(struct resource *res);
 
 /* virgl_transfer.c */
 /** Shadow -> texture, what is dirty of it. */
@@ -143,8 +200,40 @@ enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *co
                                  size_t size_bytes);
 /** Take @res from the list of those to keep coherent. */
 void vgd_virgl_context_forget(struct context *ctx, const struct resource *res);
-/** Free our side of a context that is out of the table. */
-void vgd_virgl_context_free(struct context *ctx);
+/** Detach @res in the library, at the end of the context's use of it. */
+void vgd_virgl_context_drop(struct virgl *v, struct context *ctx, struct resource *res);
+/** End a context that is out of the table, in the library and on our side. */
+void vgd_virgl_context_end(struct virgl *v, struct context *ctx);
+
+/* virgl_venus.c: contexts whose work a process of the render server does */
+/** Set up what Vulkan contexts need before the library starts; takes *@server_fd. */
+VGD_MUST_CHECK bool vgd_virgl_venus_prepare(struct virgl *v, int *server_fd, char *why,
+                                            size_t why_bytes);
+/** Does it really work? One context, with a blob and a fence; takes venus_call_ms a call at most.
+ */
+VGD_MUST_CHECK bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes);
+void vgd_virgl_venus_finish(struct virgl *v);
+/** The library's callback: @cookie is the renderer. */
+int vgd_virgl_get_server_fd(void *cookie, uint32_t version);
+/** The library's callback: @cookie is the renderer. Only notes it. */
+void vgd_virgl_write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t seq);
+/** Tell the device of what vgd_virgl_write_context_fence has noted. It may call any operation. */
+void vgd_virgl_venus_deliver(struct virgl *v);
+/** Look for a moment for fences that were just asked for, where nothing else would tell. */
+void vgd_virgl_venus_batch_end(struct virgl *v);
+/** Make the library's context and learn its process. @text_len at most 64. */
+VGD_MUST_CHECK enum vgd_status vgd_virgl_venus_create(struct virgl *v, struct context *ctx,
+                                                      const char *text, uint32_t text_len);
+/** End the library's context, if it has not ended, and free our side of it. */
+void vgd_virgl_venus_destroy(struct virgl *v, struct context *ctx);
+enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint8_t ring_idx,
+                                      uint64_t seq, bool *out_done);
+/** Is the process gone? Then the context is lost from here on. */
+bool vgd_virgl_venus_is_lost(struct virgl *v, struct context *ctx);
+/** Around each call of the library that may wait for the process of @ctx: one that takes longer
+ * than venus_call_ms fails, and costs that process its life. */
+void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx);
+void vgd_virgl_venus_end(struct virgl *v, struct context *ctx);
 
 /* virgl_fence.c */
 /** The library's callback: @cookie is the renderer. */

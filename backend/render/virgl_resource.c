@@ -19,7 +19,6 @@
 #define FORMAT_B8G8R8X8_SRGB 101u
 #define FORMAT_R8G8B8A8_SRGB 104u
 #define FORMAT_R8G8B8X8_SRGB 230u
-#define MOD_INVALID 0x00ffffffffffffffull /* DRM_FORMAT_MOD_INVALID */
 
 /*
  * struct virgl_renderer_resource_info grew under one SONAME and 1.x always writes all of it, so a
@@ -63,7 +62,7 @@ uint32_t vgd_virgl_linear_format(uint32_t format)
     }
 }
 
-static uint64_t iov_total(const struct iovec *iov, uint32_t n_iov)
+uint64_t vgd_virgl_iov_total(const struct iovec *iov, uint32_t n_iov)
 {
     uint64_t n = 0;
     for (uint32_t i = 0; i < n_iov; i++) {
@@ -80,6 +79,7 @@ struct resource *vgd_virgl_resource_find(const struct virgl *v, uint32_t res_id)
 void vgd_virgl_resource_free(struct resource *res)
 {
     if (res != NULL) {
+        vgd_virgl_blob_finish(res);
         vgd_pixels_finish(&res->shadow);
         free(res);
     }
@@ -153,6 +153,9 @@ enum vgd_status vgd_virgl_resource_create_3d(struct vgd_render *r,
                                              const struct vgd_cmd_resource_create_3d *cmd)
 {
     struct virgl *v = virgl_of(r);
+    if (!v->has_gl) {
+        return VGD_UNSUPPORTED;
+    }
     enum vgd_status st = check_create_3d(cmd);
     if (st != VGD_OK) {
         return st;
@@ -234,11 +237,17 @@ void vgd_virgl_resource_unref(struct vgd_render *r, uint32_t res_id)
     if (res == NULL) {
         return;
     }
+    /* One by one, so that each context's process has its own time limit. The one that made a blob
+     * has it attached whether the guest did so or not. */
     uint32_t cursor = 0;
-    struct context *ctx;
+    struct context *ctx = vgd_idmap_find(&v->contexts, res->blob_ctx_id);
+    if (res->is_blob && ctx != NULL) {
+        vgd_virgl_context_drop(v, ctx, res);
+    }
     while (res->contexts_count > 0 && (ctx = vgd_idmap_next(&v->contexts, &cursor, NULL)) != NULL) {
         if (vgd_idmap_remove(&ctx->resources, res_id) != NULL) {
             vgd_virgl_context_forget(ctx, res);
+            vgd_virgl_context_drop(v, ctx, res);
             res->contexts_count--;
         }
     }
@@ -280,7 +289,7 @@ enum vgd_status vgd_virgl_resource_attach(struct vgd_render *r, uint32_t res_id,
     }
     res->iov = iov;
     res->n_iov = n_iov;
-    res->iov_bytes = iov_total(iov, n_iov);
+    res->iov_bytes = vgd_virgl_iov_total(iov, n_iov);
     return VGD_OK;
 }
 
@@ -353,33 +362,18 @@ enum vgd_status vgd_virgl_export_texture(uint32_t res_id, uint32_t w, uint32_t h
     return VGD_OK;
 }
 
-enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
-                                               const struct vgd_render_blob *blob)
-{
-    (void)r;
-    (void)blob;
-    return VGD_UNSUPPORTED;
-}
-
-enum vgd_status vgd_virgl_blob_export(struct vgd_render *r, uint32_t res_id,
-                                      struct vgd_blob_file *out)
-{
-    (void)r;
-    (void)res_id;
-    (void)out;
-    return VGD_UNSUPPORTED;
-}
-
 enum vgd_status vgd_virgl_export_scanout(struct vgd_render *r, uint32_t res_id,
                                          const struct vgd_image *image, struct vgd_dmabuf *out)
 {
-    (void)image;
     const struct virgl *v = virgl_of(r);
     struct resource *res = vgd_virgl_resource_find(v, res_id);
     if (res == NULL) {
         return VGD_NO_RESOURCE;
     }
-    if (!v->exports_dmabuf || res->is_2d || res->export_failed || res->target != TARGET_2D) {
+    if (res->is_blob) {
+        return vgd_virgl_blob_export_scanout(res, image, out);
+    }
+    if (!v->exports_textures || res->is_2d || res->export_failed || res->target != TARGET_2D) {
         return VGD_UNSUPPORTED;
     }
     enum vgd_status st = vgd_virgl_export_texture(res_id, res->w, res->h, out);

@@ -12,7 +12,6 @@
 #include "fd.h"
 #include "log.h"
 
-#define PROBE_RESOURCE_ID 0xffffffffu /* used before there is a guest */
 #define LOG_LINES_PER_SECOND 20u
 
 static struct virgl_renderer_callbacks lib_callbacks;
@@ -133,11 +132,9 @@ static bool open_device_display(struct virgl *v, char *why, size_t why_bytes)
     return true;
 }
 
-static bool init_library(struct virgl *v, char *why, size_t why_bytes)
+/* What OpenGL needs before the library starts; adds to *flags. */
+static bool prepare_gl(struct virgl *v, int *flags, char *why, size_t why_bytes)
 {
-    int flags = 0;
-    lib_callbacks = (struct virgl_renderer_callbacks){
-        .version = 2, .write_fence = vgd_virgl_write_fence, .get_drm_fd = lib_get_drm_fd};
     switch (v->choice.platform) {
     case VGD_GL_GBM:
         v->drm_fd = open(v->choice.render_node, O_RDWR | O_CLOEXEC);
@@ -146,7 +143,7 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
                            strerror(errno));
             return false;
         }
-        flags = VIRGL_RENDERER_USE_EGL;
+        *flags |= VIRGL_RENDERER_USE_EGL;
         break;
     case VGD_GL_AUTO:
     case VGD_GL_SURFACELESS:
@@ -156,7 +153,7 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
              * does not need. This one gives it a GBM device that can do nothing. */
             v->drm_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         }
-        flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS;
+        *flags |= VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS;
         break;
     case VGD_GL_DEVICE:
         if (!open_device_display(v, why, why_bytes)) {
@@ -169,17 +166,45 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
         lib_callbacks.make_current = lib_make_current;
         break;
     }
+    return true;
+}
+
+static bool init_library(struct virgl *v, char *why, size_t why_bytes)
+{
+    /* Guests get blobs, and blobs may have to be mapped by the VMM. The flag keeps the library from
+     * offering those that only this process can map. */
+    int flags = VIRGL_RENDERER_USE_EXTERNAL_BLOB;
+    lib_callbacks = (struct virgl_renderer_callbacks){
+        .version = 3,
+        .write_fence = vgd_virgl_write_fence,
+        .get_drm_fd = lib_get_drm_fd,
+        .write_context_fence = vgd_virgl_write_context_fence,
+        .get_server_fd = vgd_virgl_get_server_fd,
+    };
+    if (!v->has_gl) {
+        flags |= VIRGL_RENDERER_NO_VIRGL;
+    } else if (!prepare_gl(v, &flags, why, why_bytes)) {
+        return false;
+    }
+    if (v->has_venus) {
+        flags |= VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER;
+        /* A descriptor for each Vulkan context that tells of fences. With OpenGL the flag would
+         * also make a thread for OpenGL's fences, and that one loses a fence for good when a
+         * context is destroyed while it waits for another's. */
+        flags |= v->has_gl ? 0 : VIRGL_RENDERER_THREAD_SYNC;
+    }
     (void)virgl_set_debug_callback(lib_log);
     int rc = virgl_renderer_init(v, flags, &lib_callbacks);
-    if (rc != 0) {
+    if (rc != 0 && v->has_gl) {
         (void)snprintf(why, why_bytes,
                        "virglrenderer cannot start on %s%s%s (error %d): --probe shows what this "
                        "host can do",
                        vgd_gl_platform_name(v->choice.platform),
                        v->choice.render_node[0] != '\0' ? " " : "", v->choice.render_node, rc);
-        return false;
+    } else if (rc != 0) {
+        (void)snprintf(why, why_bytes, "virglrenderer cannot start for Vulkan (error %d)", rc);
     }
-    return true;
+    return rc == 0;
 }
 
 static void learn_gpu(struct virgl *v)
@@ -190,20 +215,24 @@ static void learn_gpu(struct virgl *v)
         get_string != NULL ? get_string(0x1F01 /* GL_RENDERER */) : NULL;
     (void)snprintf(v->gpu_name, sizeof(v->gpu_name), "%s",
                    renderer != NULL ? (const char *)renderer : "");
-    v->is_software = vgd_gl_is_software(v->gpu_name);
 }
 
 static void learn_capsets(struct virgl *v)
 {
-    /* VENUS would be listed by the library even when it was never initialised. */
-    static const uint32_t ids[] = {VGD_CAPSET_VIRGL, VGD_CAPSET_VIRGL2};
-    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+    /* The library lists some that were never initialised. */
+    const struct {
+        uint32_t id;
+        bool works;
+    } capsets[] = {{VGD_CAPSET_VIRGL, v->has_gl},
+                   {VGD_CAPSET_VIRGL2, v->has_gl},
+                   {VGD_CAPSET_VENUS, v->has_venus}};
+    for (size_t i = 0; i < sizeof(capsets) / sizeof(capsets[0]); i++) {
         uint32_t version = 0;
         uint32_t size_bytes = 0;
-        virgl_renderer_get_cap_set(ids[i], &version, &size_bytes);
-        if (size_bytes > 0) {
-            v->capsets[v->n_capsets++] =
-                (struct vgd_capset){.id = ids[i], .max_version = version, .size_bytes = size_bytes};
+        virgl_renderer_get_cap_set(capsets[i].id, &version, &size_bytes);
+        if (capsets[i].works && size_bytes > 0) {
+            v->capsets[v->n_capsets++] = (struct vgd_capset){
+                .id = capsets[i].id, .max_version = version, .size_bytes = size_bytes};
         }
     }
 }
@@ -226,25 +255,83 @@ static void learn_export(struct virgl *v)
     struct vgd_dmabuf buffer;
     if (vgd_virgl_export_texture(PROBE_RESOURCE_ID, 64, 64, &buffer) == VGD_OK) {
         vgd_fd_closep(&buffer.fd);
-        v->exports_dmabuf = true;
+        v->exports_textures = true;
     }
     virgl_renderer_resource_unref(PROBE_RESOURCE_ID);
+}
+
+/* Everything that goes wrong with OpenGL before the library is asked. */
+static enum vgd_status choose_gl(struct virgl *v, const struct vgd_virgl_options *options,
+                                 char *why, size_t why_bytes)
+{
+    if (!vgd_gl_libraries_present(why, why_bytes)) {
+        return VGD_HOST_FAILED;
+    }
+    if (!vgd_egl_load(&v->egl)) {
+        (void)snprintf(why, why_bytes, "libEGL.so.1 is too old: EGL 1.4 with platforms is needed");
+        return VGD_HOST_FAILED;
+    }
+    if (options->choice != NULL) {
+        v->choice = *options->choice;
+        return VGD_OK;
+    }
+    return vgd_gl_choose(options->render_node, options->platform, &v->choice, why, why_bytes);
+}
+
+/* Once the library runs: what does each half really do? */
+static enum vgd_status learn(struct virgl *v, const struct vgd_virgl_options *options, char *why,
+                             size_t why_bytes)
+{
+    if (v->has_venus && !vgd_virgl_venus_trial(v, why, why_bytes)) {
+        v->has_venus = false;
+        if (!v->has_gl) {
+            return VGD_HOST_FAILED;
+        }
+    }
+    if (v->has_gl) {
+        learn_gpu(v);
+        v->is_software = vgd_gl_is_software(v->gpu_name);
+        learn_export(v);
+    }
+    if (v->has_venus && options->vulkan != NULL) {
+        (void)snprintf(v->vulkan_name, sizeof(v->vulkan_name), "%s", options->vulkan->name);
+        v->is_software = v->is_software || options->vulkan->is_software;
+    }
+    if (v->is_software && options->require_hardware) {
+        (void)snprintf(why, why_bytes,
+                       "only software rendering here (%s) and hardware is required: name a GPU "
+                       "with --render-node, or allow software",
+                       v->has_gl ? v->gpu_name : v->vulkan_name);
+        return VGD_HOST_FAILED;
+    }
+    learn_capsets(v);
+    return VGD_OK;
+}
+
+static void log_start(const struct virgl *v, uint64_t start_ns)
+{
+    unsigned long long ms = (vgd_now_ns() - start_ns) / 1000000u;
+    const char *loud = v->is_software ? "SOFTWARE RENDERING, no GPU is used: " : "";
+    enum vgd_log_level level = v->is_software ? VGD_LOG_WARNING : VGD_LOG_INFO;
+    if (v->has_gl) {
+        vgd_log(level, "render", "%s%s by %s%s%s (%s); dma-buf scanout: %s; ready in %llu ms", loud,
+                v->gpu_name, vgd_gl_platform_name(v->choice.platform),
+                v->choice.render_node[0] != '\0' ? " " : "", v->choice.render_node, v->choice.why,
+                v->exports_textures ? "yes" : "no", ms);
+    }
+    if (v->has_venus) {
+        vgd_log(level, "render", "%sVulkan for the guest on %s; ready in %llu ms", loud,
+                v->vulkan_name, ms);
+    }
 }
 
 enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct vgd_render **out,
                                  char *why, size_t why_bytes)
 {
     uint64_t start_ns = vgd_now_ns();
+    why[0] = '\0';
     if (vgd_virgl_instance != NULL) {
         (void)snprintf(why, why_bytes, "virglrenderer is already running in this process");
-        return VGD_HOST_FAILED;
-    }
-    struct vgd_egl egl;
-    if (!vgd_gl_libraries_present(why, why_bytes)) {
-        return VGD_HOST_FAILED;
-    }
-    if (!vgd_egl_load(&egl)) {
-        (void)snprintf(why, why_bytes, "libEGL.so.1 is too old: EGL 1.4 with platforms is needed");
         return VGD_HOST_FAILED;
     }
     struct virgl *v = calloc(1, sizeof(*v));
@@ -253,43 +340,48 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
         return VGD_NO_MEMORY;
     }
     v->base.ops = &vgd_virgl_ops;
-    v->egl = egl;
     v->callbacks = options->callbacks;
-    v->drm_fd = -1;
+    v->loop = options->loop;
+    v->drm_fd = v->server_fd = v->server_socket_fd = -1;
+    v->has_gl = options->want_virgl;
+    v->venus_call_ms = options->vulkan_call_ms != 0 ? options->vulkan_call_ms : VGD_VULKAN_CALL_MS;
     v->poll_timer = vgd_timer_create(options->loop, vgd_virgl_poll_timer_fired, v);
     enum vgd_status st = v->poll_timer != NULL ? VGD_OK : VGD_NO_MEMORY;
-    if (st == VGD_OK && options->choice != NULL) {
-        v->choice = *options->choice;
-    } else if (st == VGD_OK) {
-        st = vgd_gl_choose(options->render_node, options->platform, &v->choice, why, why_bytes);
+    if (st == VGD_OK && v->has_gl) {
+        st = choose_gl(v, options, why, why_bytes);
     }
-    if (st == VGD_OK && !init_library(v, why, why_bytes)) {
+    if (st == VGD_OK && options->vulkan != NULL) {
+        v->has_venus = vgd_virgl_venus_prepare(v, options->server_fd, why, why_bytes);
+    }
+    if (st == VGD_OK && !v->has_gl && !v->has_venus) {
         st = VGD_HOST_FAILED;
     }
+    if (st == VGD_OK && !init_library(v, why, why_bytes)) {
+        bool retry = v->has_gl && v->has_venus; /* OpenGL alone may do */
+        v->has_venus = false;
+        vgd_fd_closep(&v->drm_fd);
+        st = retry && init_library(v, why, why_bytes) ? VGD_OK : VGD_HOST_FAILED;
+        if (st == VGD_OK) {
+            (void)snprintf(
+                why, why_bytes,
+                "the render server ended at once: is virgl_render_server of the same version "
+                "as libvirglrenderer (package virgl-server)?");
+        }
+    }
     if (st != VGD_OK) {
+        vgd_virgl_venus_finish(v);
         vgd_fd_closep(&v->drm_fd);
         vgd_timer_destroy(&v->poll_timer);
         free(v);
         return st;
     }
     vgd_virgl_instance = v;
-    learn_gpu(v);
-    if (v->is_software && options->require_hardware) {
-        (void)snprintf(why, why_bytes,
-                       "only software GL here (%s) and hardware is required: name a GPU with "
-                       "--render-node, or allow software",
-                       v->gpu_name);
+    st = learn(v, options, why, why_bytes);
+    if (st != VGD_OK) {
         vgd_virgl_destroy(&v->base);
-        return VGD_HOST_FAILED;
+        return st;
     }
-    learn_capsets(v);
-    learn_export(v);
-    vgd_log(v->is_software ? VGD_LOG_WARNING : VGD_LOG_INFO, "render",
-            "%s%s by %s%s%s (%s); dma-buf scanout: %s; ready in %llu ms",
-            v->is_software ? "SOFTWARE RENDERING, no GPU is used: " : "", v->gpu_name,
-            vgd_gl_platform_name(v->choice.platform), v->choice.render_node[0] != '\0' ? " " : "",
-            v->choice.render_node, v->choice.why, v->exports_dmabuf ? "yes" : "no",
-            (unsigned long long)((vgd_now_ns() - start_ns) / 1000000u));
+    log_start(v, start_ns);
     *out = &v->base;
     return VGD_OK;
 }

@@ -109,6 +109,9 @@ enum vgd_status vgd_virgl_transfer_to_host_2d(struct vgd_render *r, uint32_t res
     if (!vgd_pixels_rect_fits(rect, res->w, res->h)) {
         return VGD_RANGE;
     }
+    if (res->is_blob) {
+        return VGD_UNSUPPORTED; /* its bytes are the guest's already, or no picture */
+    }
     if (!res->is_2d) {
         /* Linux does this to 3D resources that it scans out from the CPU. */
         if (res->target != TARGET_2D || vgd_virgl_linear_format(res->format) == 0) {
@@ -201,6 +204,9 @@ static enum vgd_status prepare_transfer(struct virgl *v, uint32_t ctx_id,
     if (res == NULL || res->iov == NULL) {
         return VGD_NO_RESOURCE;
     }
+    if (res->is_blob) {
+        return VGD_UNSUPPORTED; /* its shape is known to the context's commands alone */
+    }
     if (ctx_id != 0) {
         const struct context *ctx = vgd_idmap_find(&v->contexts, ctx_id);
         if (ctx == NULL) {
@@ -262,10 +268,13 @@ enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id,
                                       const struct vgd_image *image, struct vgd_rect rect,
                                       void *out, size_t stride_bytes)
 {
-    (void)image;
-    const struct resource *res = vgd_virgl_resource_find(virgl_of(r), res_id);
+    struct resource *res = vgd_virgl_resource_find(virgl_of(r), res_id);
     if (res == NULL) {
         return VGD_NO_RESOURCE;
+    }
+    if (res->is_blob) {
+        return image != NULL ? vgd_virgl_blob_read_pixels(res, image, rect, out, stride_bytes)
+                             : VGD_RANGE;
     }
     if (res->is_2d && !res->gl_newer) {
         return vgd_pixels_read(&res->shadow, rect, out, stride_bytes);

@@ -17,6 +17,7 @@
 
 #include "link.h"
 #include "loop.h"
+#include "shmem.h"
 #include "worker_process.h"
 
 /* What ends the use of memory or of a ring is confirmed within this, or the worker is killed. */
@@ -34,6 +35,8 @@ struct vgd_session_config {
     struct vgd_worker_process *worker;
     const uint8_t *frames; /* read-only mapping of VGD_FRAMES_BYTES */
     uint32_t n_scanouts;   /* that the device accepts */
+    uint64_t window_bytes; /* of the host-visible region; 0: none is offered */
+    uint32_t maps_max;     /* in it; 0: VGD_SHMEM_MAPS_MAX */
     /** The connection is over; destroy the session from the loop, not from inside. */
     void (*on_end)(void *user, enum vgd_session_end end);
     /** A snapshot that vgd_session_snapshot asked for. Takes *fd. */
@@ -64,6 +67,7 @@ struct vgd_session_status {
     bool queue_running[VGD_QUEUES_COUNT];
     bool display_connected;
     uint64_t messages_count;
+    struct vgd_shmem_status window;
 };
 void vgd_session_get_status(const struct vgd_session *s, struct vgd_session_status *out);
 

@@ -14,12 +14,17 @@
 #include "fd.h"
 #include "frames.h"
 #include "log.h"
+#include "render_server.h"
 
 /* Where the worker finds its end of the link. */
 #define WORKER_LINK_FD 3
 #define NS_PER_MS 1000000ull
 #define EXIT_EXEC_FAILED 127
 #define RETRY_MS 5000u
+/* Killed processes that are still there are looked for again this often, and at the end of the
+ * program this long in all. */
+#define STRAYS_MS 20u
+#define STRAYS_LAST_MS 1000u
 
 /* Before the n-th restart in a row. The first is at once: one crash is not a loop. */
 static const uint32_t restart_delay_ms[] = {0, 100, 300, 1000, 2000, 5000};
@@ -41,6 +46,10 @@ struct vgd_worker_process {
     int pid_fd;
     struct vgd_watch *pid_watch;
     struct vgd_link *link;
+    struct vgd_render_server *server;
+    bool server_asked;              /* by this worker */
+    struct vgd_timer *strays_timer; /* runs while processes of dead generations live on */
+    uint32_t server_deaths_count;
     struct vgd_timer *timer; /* the restart while waiting, READY's deadline while starting */
     int vault_fd;
     struct vgd_vault *vault;
@@ -99,6 +108,60 @@ static void timer_due(void *user)
     }
 }
 
+/* ---- the render server ------------------------------------------------------------------------
+ */
+
+static uint32_t end_strays(struct vgd_worker_process *p)
+{
+    pid_t keep[2] = {p->pid, vgd_render_server_pid(p->server)};
+    return vgd_strays_end(keep, 2);
+}
+
+static void strays_due(void *user)
+{
+    struct vgd_worker_process *p = user;
+    if (end_strays(p) != 0) {
+        vgd_timer_start(p->strays_timer, STRAYS_MS * NS_PER_MS);
+    }
+}
+
+/* The worker is gone: so is everything that it and its render server started. */
+static void end_generation(struct vgd_worker_process *p)
+{
+    vgd_render_server_end(p->server);
+    strays_due(p);
+}
+
+static void server_exited(void *user)
+{
+    struct vgd_worker_process *p = user;
+    p->server_deaths_count++;
+    vgd_worker_process_kill(p, "its render server is gone");
+}
+
+static void answer_want_server(struct vgd_worker_process *p, const struct vgd_link_message *msg)
+{
+    const struct vgd_link_want_server *want = vgd_link_payload(msg, sizeof(*want));
+    if (want == NULL || p->server_asked || !p->config.want_venus || p->gave_up_3d) {
+        vgd_worker_process_kill(p, "a request for a render server that cannot be");
+        return;
+    }
+    p->server_asked = true;
+    struct vgd_link_server m = {0};
+    VGD_AUTO_FD fd = -1;
+    enum vgd_status st = vgd_render_server_start(p->server, want, &fd, m.why, sizeof(m.why));
+    m.status = st;
+    if (st != VGD_OK) {
+        vgd_log(VGD_LOG_WARNING, "server", "no Vulkan: %s", m.why);
+    } else {
+        m.why[0] = '\0';
+    }
+    if (vgd_link_send(p->link, VGD_LINK_SERVER, &m, sizeof(m), &fd, st == VGD_OK ? 1 : 0) !=
+        VGD_OK) {
+        vgd_worker_process_kill(p, "it takes no messages");
+    }
+}
+
 static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *msg)
 {
     const struct vgd_link_ready *m = vgd_link_payload(msg, sizeof(*m));
@@ -112,13 +175,21 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     p->ready.renderer[sizeof(p->ready.renderer) - 1] = '\0';
     p->ready.gpu_name[sizeof(p->ready.gpu_name) - 1] = '\0';
     p->ready.note[sizeof(p->ready.note) - 1] = '\0';
+    p->ready.vulkan_name[sizeof(p->ready.vulkan_name) - 1] = '\0';
+    p->ready.vulkan_note[sizeof(p->ready.vulkan_note) - 1] = '\0';
     p->ready.choice.render_node[sizeof(p->ready.choice.render_node) - 1] = '\0';
-    bool want_3d = p->config.want_virgl && !p->gave_up_3d;
+    bool want_gl = p->config.want_virgl && !p->gave_up_3d;
+    bool want_vulkan = p->config.want_venus && !p->gave_up_3d;
+    bool has_vulkan = p->ready.vulkan_name[0] != '\0';
     /* What was asked for by name is there at the start or we do not start; later, a console without
      * 3D is better than a VM whose GPU is gone. */
     bool named = p->config.require_hardware || p->render_node[0] != '\0';
-    if (want_3d && !p->ready.has_3d && named && !p->was_ready) {
+    if (want_gl && !p->ready.has_3d && named && !p->was_ready) {
         fail(p, p->ready.note);
+        return;
+    }
+    if (want_vulkan && !has_vulkan && named && !p->was_ready) {
+        fail(p, p->ready.vulkan_note[0] != '\0' ? p->ready.vulkan_note : "no Vulkan on this host");
         return;
     }
     p->was_ready = true;
@@ -130,8 +201,15 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
             p->ready.gpu_name[0] != '\0' ? " on " : "", p->ready.gpu_name,
             p->ready.note[0] != '\0' ? " (" : "", p->ready.note,
             p->ready.note[0] != '\0' ? ")" : "");
-    if (want_3d && !p->ready.has_3d) {
+    if (want_gl && !p->ready.has_3d) {
         vgd_log(VGD_LOG_WARNING, "worker", "no 3D on this host, 2D only: %s", p->ready.note);
+    }
+    if (has_vulkan) {
+        vgd_log(VGD_LOG_INFO, "worker", "Vulkan on %s%s%s%s", p->ready.vulkan_name,
+                p->ready.vulkan_note[0] != '\0' ? " (" : "", p->ready.vulkan_note,
+                p->ready.vulkan_note[0] != '\0' ? ")" : "");
+    } else if (want_vulkan) {
+        vgd_log(VGD_LOG_WARNING, "worker", "no Vulkan on this host: %s", p->ready.vulkan_note);
     }
     p->config.on_ready(p->config.user, &p->ready, again);
 }
@@ -141,7 +219,10 @@ static void link_message(void *user, struct vgd_link_message *msg)
     struct vgd_worker_process *p = user;
     if (p->state == STATE_STARTING && msg->type == VGD_LINK_READY) {
         accept_ready(p, msg);
-    } else if (p->state == STATE_READY && msg->type > VGD_LINK_READY) {
+    } else if (p->state == STATE_STARTING && msg->type == VGD_LINK_WANT_SERVER) {
+        answer_want_server(p, msg);
+    } else if (p->state == STATE_READY && msg->type > VGD_LINK_READY &&
+               msg->type != VGD_LINK_WANT_SERVER) {
         p->config.on_message(p->config.user, msg);
     } else {
         vgd_worker_process_kill(p, "a message out of turn");
@@ -176,6 +257,7 @@ static void become_worker(const struct vgd_worker_process *p, int link_fd, pid_t
     } else if (dup2(link_fd, WORKER_LINK_FD) < 0) {
         _exit(EXIT_EXEC_FAILED);
     }
+    (void)close_range(WORKER_LINK_FD + 1, ~0u, 0); /* of whoever started us, without the flag */
     char *const argv[] = {"vgd-worker", "--link-fd", "3", NULL};
     (void)execv(p->program, argv);
     _exit(EXIT_EXEC_FAILED);
@@ -217,6 +299,8 @@ static void say_hello(struct vgd_worker_process *p)
         .log_level = vgd_log_level(),
         .n_scanouts = p->config.n_scanouts,
         .want_virgl = p->config.want_virgl && !p->gave_up_3d,
+        .want_venus = p->config.want_venus && !p->gave_up_3d,
+        .window_bytes = p->config.window_bytes,
         .require_hardware = p->config.require_hardware,
         .recovering = p->vault_used,
         .vault_bytes = sizeof(struct vgd_vault),
@@ -227,6 +311,7 @@ static void say_hello(struct vgd_worker_process *p)
     if (p->ready.has_3d &&
         (p->render_node[0] == '\0' || strcmp(p->render_node, p->ready.choice.render_node) == 0)) {
         hello.choice = p->ready.choice;
+        hello.vulkan = p->ready.vulkan;
     }
     int fds[2] = {p->vault_fd, p->config.frames_fd};
     if (vgd_link_send(p->link, VGD_LINK_HELLO, &hello, sizeof(hello), fds, 2) != VGD_OK) {
@@ -245,6 +330,7 @@ static void reap(struct vgd_worker_process *p, siginfo_t *out_info)
         }
     }
     p->pid = 0;
+    end_generation(p);
 }
 
 /* The first worker's failure is the operator's to mend. Later ones pass (a package being upgraded,
@@ -280,6 +366,7 @@ static void start(struct vgd_worker_process *p)
         return;
     }
     p->starts_count++;
+    p->server_asked = false;
     vgd_timer_start(p->timer, VGD_READY_DEADLINE_MS * NS_PER_MS);
     say_hello(p);
 }
@@ -294,7 +381,8 @@ static void plan_restart(struct vgd_worker_process *p)
     if (step >= RESTART_DELAYS_COUNT) {
         step = RESTART_DELAYS_COUNT - 1;
     }
-    if (p->config.want_virgl && !p->gave_up_3d && p->counted_deaths >= VGD_3D_DEATHS_MAX) {
+    if ((p->config.want_virgl || p->config.want_venus) && !p->gave_up_3d &&
+        p->counted_deaths >= VGD_3D_DEATHS_MAX) {
         p->gave_up_3d = true;
         vgd_log(VGD_LOG_ERROR, "worker", "%u deaths in a row: going on without 3D",
                 p->counted_deaths);
@@ -354,7 +442,16 @@ struct vgd_worker_process *vgd_worker_process_create(const struct vgd_worker_pro
     p->program = strdup(config->program);
     p->render_node = strdup(config->render_node);
     p->timer = vgd_timer_create(config->loop, timer_due, p);
-    if (p->program == NULL || p->render_node == NULL || p->timer == NULL || !new_vault(p)) {
+    p->strays_timer = vgd_timer_create(config->loop, strays_due, p);
+    p->server = vgd_render_server_create(&(struct vgd_render_server_config){
+        .loop = config->loop,
+        .program = config->render_server,
+        .layer_dir = config->layer_dir,
+        .on_exit = server_exited,
+        .user = p,
+    });
+    if (p->program == NULL || p->render_node == NULL || p->timer == NULL ||
+        p->strays_timer == NULL || p->server == NULL || !new_vault(p)) {
         vgd_worker_process_destroy(p);
         return NULL;
     }
@@ -370,7 +467,14 @@ void vgd_worker_process_destroy(struct vgd_worker_process *p)
         (void)kill(p->pid, SIGKILL);
     }
     siginfo_t info;
-    reap(p, &info);
+    if (p->server != NULL) {
+        reap(p, &info);
+        for (uint32_t i = 0; i < STRAYS_LAST_MS && end_strays(p) != 0; i++) {
+            (void)usleep(1000);
+        }
+    }
+    vgd_render_server_destroy(p->server);
+    vgd_timer_destroy(&p->strays_timer);
     vgd_timer_destroy(&p->timer);
     vgd_vault_unmap(p->vault);
     vgd_fd_closep(&p->vault_fd);
@@ -431,6 +535,8 @@ void vgd_worker_process_get_status(struct vgd_worker_process *p,
     uint64_t answered_ns = p->vault->answered_ns;
     *out = (struct vgd_worker_process_status){
         .pid = p->pid,
+        .server_pid = vgd_render_server_pid(p->server),
+        .server_deaths_count = p->server_deaths_count,
         .state = names[p->state],
         .starts_count = p->starts_count,
         .deaths_count = p->deaths_count,

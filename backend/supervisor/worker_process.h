@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of the worker process: started, greeted, watched, ended, replaced.
+ * The life of the worker process, and of the render server that it asked for: started, greeted,
+ * watched, ended, replaced. The two are one generation: if either dies, both are replaced, with
+ * everything that they started.
  *
  *   idle --start--> starting --READY--> ready --death--> waiting --delay--> starting ...
  *
@@ -31,8 +33,8 @@ struct vgd_worker_process_config {
     const char *program;     /* path of vgd-worker; copied */
     const char *render_node; /* "" = choose; copied */
     bool want_virgl, want_venus;
-    const char *render_server; /* path of virgl_render_server, with want_venus; copied */
-    const char *layer_dir;     /* folder of our Vulkan layer and its manifest; copied */
+    const char *render_server; /* path of virgl_render_server, "" or NULL: where it usually is */
+    const char *layer_dir;     /* folder of our Vulkan layer's manifest, "" or NULL; copied */
     uint64_t window_bytes;     /* of the host-visible region */
     bool require_hardware;
     uint32_t n_scanouts;
@@ -72,9 +74,11 @@ void vgd_worker_process_forget(struct vgd_worker_process *p);
 
 /* For status. */
 struct vgd_worker_process_status {
-    pid_t pid; /* 0: none */
+    pid_t pid;        /* 0: none */
+    pid_t server_pid; /* of the render server; 0: none */
     const char *state;
     uint32_t starts_count, deaths_count;
+    uint32_t server_deaths_count; /* render servers that ended by themselves */
     bool gave_up_3d;
     struct vgd_link_ready ready; /* of the last one that said READY */
     uint64_t last_recovery_ns;   /* death seen to first answered command; 0: none */

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -302,9 +304,10 @@ static enum vgd_status enqueue(struct vgd_channel *ch, const uint8_t *bytes, uin
     return VGD_OK;
 }
 
-enum vgd_status vgd_channel_send(struct vgd_channel *ch, uint32_t request, uint32_t flags,
-                                 const void *payload, uint32_t payload_bytes, const int *fds,
-                                 uint32_t n_fds)
+/* The message's bytes from @skip on, sent or queued behind what is queued. */
+static enum vgd_status send_from(struct vgd_channel *ch, uint32_t skip_bytes, uint32_t request,
+                                 uint32_t flags, const void *payload, uint32_t payload_bytes,
+                                 const int *fds, uint32_t n_fds)
 {
     if (payload_bytes > VGD_VU_PAYLOAD_MAX || n_fds > VGD_VU_FDS_MAX) {
         return VGD_RANGE;
@@ -323,10 +326,11 @@ enum vgd_status vgd_channel_send(struct vgd_channel *ch, uint32_t request, uint3
     };
     vgd_vu_hdr_encode(&w, &hdr);
     vgd_write_bytes(&w, payload, payload_bytes);
-    uint32_t n_bytes = HDR_BYTES + payload_bytes, sent = 0;
+    uint8_t *start = bytes + skip_bytes;
+    uint32_t n_bytes = HDR_BYTES + payload_bytes - skip_bytes, sent = 0;
 
     if (ch->first == NULL) {
-        st = send_some(ch, bytes, n_bytes, fds, n_fds, &sent);
+        st = send_some(ch, start, n_bytes, fds, n_fds, &sent);
         if (st != VGD_OK) {
             return fail(ch, st);
         }
@@ -341,11 +345,60 @@ enum vgd_status vgd_channel_send(struct vgd_channel *ch, uint32_t request, uint3
         ch->queued_fds + n_fds > VGD_VU_QUEUED_FDS_MAX) {
         return VGD_LIMIT; /* never after a partial send: the queue was empty then */
     }
-    st = enqueue(ch, bytes + sent, n_bytes - sent, fds, n_fds);
-    if (st != VGD_OK && sent > 0) {
+    st = enqueue(ch, start + sent, n_bytes - sent, fds, n_fds);
+    if (st != VGD_OK && sent + skip_bytes > 0) {
         return fail(ch, VGD_CLOSED); /* the peer has half a message and will never see the rest */
     }
     return st;
+}
+
+enum vgd_status vgd_channel_send(struct vgd_channel *ch, uint32_t request, uint32_t flags,
+                                 const void *payload, uint32_t payload_bytes, const int *fds,
+                                 uint32_t n_fds)
+{
+    return send_from(ch, 0, request, flags, payload, payload_bytes, fds, n_fds);
+}
+
+enum vgd_status vgd_channel_send_first(struct vgd_channel *ch, uint32_t request, const int *fds,
+                                       uint32_t n_fds)
+{
+    if (n_fds > VGD_VU_FDS_MAX) {
+        return VGD_RANGE;
+    }
+    enum vgd_status st = vgd_channel_flush(ch);
+    if (st != VGD_OK) {
+        return st;
+    }
+    if (ch->first != NULL) {
+        return VGD_AGAIN;
+    }
+    uint8_t low_byte = (uint8_t)request;
+    uint32_t sent;
+    st = send_some(ch, &low_byte, 1, fds, n_fds, &sent);
+    if (st != VGD_OK) {
+        return fail(ch, st);
+    }
+    return sent == 1 ? VGD_OK : VGD_AGAIN;
+}
+
+bool vgd_channel_taken(const struct vgd_channel *ch)
+{
+    /* What is counted is the kernel's buffer, never as little as 1 for one that waits. While the
+     * last one is given back, Linux wakes us before it takes off the last 1: no later wake-up would
+     * come for that. */
+    int unread = 0;
+    return ch->first == NULL && ioctl(ch->fd, SIOCOUTQ, &unread) == 0 && unread <= 1;
+}
+
+enum vgd_status vgd_channel_send_rest(struct vgd_channel *ch, uint32_t request, uint32_t flags,
+                                      const void *payload, uint32_t payload_bytes)
+{
+    return send_from(ch, 1, request, flags, payload, payload_bytes, NULL, 0);
+}
+
+bool vgd_channel_in_message(const struct vgd_channel *ch)
+{
+    return ch->got_bytes > 0;
 }
 
 bool vgd_channel_wants_write(const struct vgd_channel *ch)

@@ -61,6 +61,27 @@ VGD_MUST_CHECK enum vgd_status vgd_channel_send(struct vgd_channel *ch, uint32_t
                                                 uint32_t payload_bytes, const int *fds,
                                                 uint32_t n_fds);
 bool vgd_channel_wants_write(const struct vgd_channel *ch);
+
+/*
+ * A message that can still be withdrawn, for a peer that must not get it at the wrong moment and
+ * reads a message whole, blocking, once it has begun:
+ *
+ *   send_first --the peer reads the first byte (taken)--> send_rest: the message, or another one
+ *   whose request has the same low byte
+ */
+
+/** Send the low byte of @request, with @fds. VGD_AGAIN: no room, or something is queued: nothing
+ *  was sent. VGD_CLOSED; VGD_RANGE: more fds than a message holds. */
+VGD_MUST_CHECK enum vgd_status vgd_channel_send_first(struct vgd_channel *ch, uint32_t request,
+                                                      const int *fds, uint32_t n_fds);
+/** Has the peer read every byte that was sent? Changes are told as EPOLLOUT | EPOLLET. */
+bool vgd_channel_taken(const struct vgd_channel *ch);
+/** What follows the first byte; @request has the same low byte. As vgd_channel_send, no fds. */
+VGD_MUST_CHECK enum vgd_status vgd_channel_send_rest(struct vgd_channel *ch, uint32_t request,
+                                                     uint32_t flags, const void *payload,
+                                                     uint32_t payload_bytes);
+/** Has part of a message been read, and not all of it? */
+bool vgd_channel_in_message(const struct vgd_channel *ch);
 /** Continue a partial send. VGD_OK or VGD_CLOSED. */
 VGD_MUST_CHECK enum vgd_status vgd_channel_flush(struct vgd_channel *ch);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "guest_frontend.h"
+#include "guest_frontend_priv.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -11,7 +11,6 @@
 #include "log.h"
 #include "virtio_gpu.h"
 
-#define BIT(n) (UINT64_C(1) << (n))
 #define REPLY_TIMEOUT_MS 10000u
 
 /* What QEMU's vhost-user-gpu acks of what the backend offers (measured: 0x408229 and bit 13). */
@@ -23,31 +22,8 @@
     (BIT(VGD_GUEST_F_INDIRECT_DESC) | BIT(VGD_GUEST_F_EVENT_IDX) | BIT(VGD_GUEST_F_VERSION_1) |    \
      BIT(VGD_GUEST_F_RING_RESET))
 #define GPU_FEATURES (BIT(VGD_F_VIRGL) | BIT(VGD_F_EDID) | BIT(VGD_F_RESOURCE_UUID))
-
-struct ring {
-    struct vgd_guest_queue *queue;
-    int kick_fd, call_fd, masked_fd, err_fd;
-    uint16_t base;
-    uint64_t calls;
-};
-
-struct vgd_guest_frontend {
-    struct vgd_channel *channel;
-    struct vgd_channel *backend; /* our end of the backend channel; NULL: none */
-    struct vgd_guest_frontend_config config;
-    struct vgd_guest_ram *ram;
-    struct vgd_guest_display *display;
-    struct ring rings[VGD_GUEST_QUEUES_COUNT];
-    uint64_t features, acked_features;
-    uint64_t protocol, acked_protocol;
-    uint64_t max_mem_slots;
-    uint32_t num_capsets;
-    bool slots_sent; /* with CONFIGURE_MEM_SLOTS: regions are added once */
-    bool running;
-    bool was_reset; /* before the first start QEMU resets, too */
-    struct vgd_guest_frontend_counters counters;
-    uint32_t last_request; /* sent last: the one to blame when a step fails */
-};
+#define BLOB_FEATURES                                                                              \
+    (BIT(VGD_F_RESOURCE_BLOB) | BIT(VGD_F_CONTEXT_INIT) | BIT(VGD_F_BLOB_ALIGNMENT))
 
 struct vgd_guest_frontend *
 vgd_guest_frontend_create(int *fd, const struct vgd_guest_frontend_config *config,
@@ -90,6 +66,10 @@ void vgd_guest_frontend_destroy(struct vgd_guest_frontend *fe)
     }
     vgd_channel_destroy(fe->channel);
     vgd_channel_destroy(fe->backend);
+    if (fe->is_held) {
+        vgd_vu_message_finish(&fe->held);
+    }
+    vgd_guest_shm_destroy(fe->shm);
     for (uint32_t i = 0; i < VGD_GUEST_QUEUES_COUNT; i++) {
         vgd_fd_closep(&fe->rings[i].kick_fd);
         vgd_fd_closep(&fe->rings[i].call_fd);
@@ -99,14 +79,31 @@ void vgd_guest_frontend_destroy(struct vgd_guest_frontend *fe)
     free(fe);
 }
 
+bool vgd_guest_profile_named(const char *name, enum vgd_guest_profile *out)
+{
+    static const char *const names[] = {
+        [VGD_GUEST_QEMU_11_1] = "qemu-11.1",
+        [VGD_GUEST_QEMU_10_0] = "qemu-10.0",
+        [VGD_GUEST_QEMU_GENERIC] = "qemu-generic",
+        [VGD_GUEST_QEMU_11_2] = "qemu-11.2",
+    };
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum vgd_guest_profile)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_generic(const struct vgd_guest_frontend *fe)
 {
     return fe->config.profile == VGD_GUEST_QEMU_GENERIC;
 }
 
-static enum vgd_status send_all(struct vgd_guest_frontend *fe, struct vgd_channel *ch,
-                                uint32_t request, uint32_t flags, const void *payload,
-                                uint32_t n_bytes, const int *fds, uint32_t n_fds)
+enum vgd_status frontend_send_all(struct vgd_guest_frontend *fe, struct vgd_channel *ch,
+                                  uint32_t request, uint32_t flags, const void *payload,
+                                  uint32_t n_bytes, const int *fds, uint32_t n_fds)
 {
     enum vgd_status st = vgd_channel_send(ch, request, flags, payload, n_bytes, fds, n_fds);
     uint64_t deadline_ns = vgd_now_ns() + (uint64_t)fe->config.reply_timeout_ms * 1000000;
@@ -127,7 +124,8 @@ enum vgd_status vgd_guest_frontend_tell(struct vgd_guest_frontend *fe, uint32_t 
 {
     fe->counters.messages++;
     fe->last_request = request;
-    return send_all(fe, fe->channel, request, VGD_VU_FLAG_VERSION, payload, n_bytes, fds, n_fds);
+    return frontend_send_all(fe, fe->channel, request, VGD_VU_FLAG_VERSION, payload, n_bytes, fds,
+                             n_fds);
 }
 
 enum vgd_status vgd_guest_frontend_ask(struct vgd_guest_frontend *fe, uint32_t request,
@@ -137,7 +135,8 @@ enum vgd_status vgd_guest_frontend_ask(struct vgd_guest_frontend *fe, uint32_t r
     uint32_t flags = VGD_VU_FLAG_VERSION | (need_reply ? VGD_VU_FLAG_NEED_REPLY : 0);
     fe->counters.messages++;
     fe->last_request = request;
-    enum vgd_status st = send_all(fe, fe->channel, request, flags, payload, n_bytes, fds, n_fds);
+    enum vgd_status st =
+        frontend_send_all(fe, fe->channel, request, flags, payload, n_bytes, fds, n_fds);
     if (st != VGD_OK) {
         return st;
     }
@@ -184,9 +183,8 @@ static enum vgd_status ask_u64(struct vgd_guest_frontend *fe, uint32_t request, 
     return VGD_OK;
 }
 
-/* With REPLY_ACK and @wanted: send and expect 0. Else just send. */
-static enum vgd_status say(struct vgd_guest_frontend *fe, uint32_t request, bool wanted,
-                           const void *payload, uint32_t n_bytes, const int *fds, uint32_t n_fds)
+enum vgd_status frontend_say(struct vgd_guest_frontend *fe, uint32_t request, bool wanted,
+                             const void *payload, uint32_t n_bytes, const int *fds, uint32_t n_fds)
 {
     if (!wanted || (fe->acked_protocol & BIT(VGD_VU_F_REPLY_ACK)) == 0) {
         return vgd_guest_frontend_tell(fe, request, payload, n_bytes, fds, n_fds);
@@ -215,7 +213,7 @@ static enum vgd_status say_state(struct vgd_guest_frontend *fe, uint32_t request
     uint8_t payload[VGD_VU_VRING_STATE_SIZE];
     struct vgd_writer w = vgd_writer_of(payload, sizeof(payload));
     vgd_vu_vring_state_encode(&w, &(struct vgd_vu_vring_state){.idx = idx, .num = num});
-    return say(fe, request, wanted, payload, sizeof(payload), NULL, 0);
+    return frontend_say(fe, request, wanted, payload, sizeof(payload), NULL, 0);
 }
 
 static enum vgd_status say_vring_fd(struct vgd_guest_frontend *fe, uint32_t request, uint32_t idx,
@@ -223,7 +221,13 @@ static enum vgd_status say_vring_fd(struct vgd_guest_frontend *fe, uint32_t requ
 {
     uint64_t payload = idx;
     bool wanted = fe->config.profile != VGD_GUEST_QEMU_10_0;
-    return say(fe, request, wanted, &payload, sizeof(payload), &fd, 1);
+    return frontend_say(fe, request, wanted, &payload, sizeof(payload), &fd, 1);
+}
+
+/* Does this QEMU's device have a place for the host-visible region? */
+static bool has_window_device(const struct vgd_guest_frontend *fe)
+{
+    return !fe->config.no_window && (is_generic(fe) || fe->config.profile == VGD_GUEST_QEMU_11_2);
 }
 
 static enum vgd_status open_backend_channel(struct vgd_guest_frontend *fe)
@@ -239,7 +243,7 @@ static enum vgd_status open_backend_channel(struct vgd_guest_frontend *fe)
     if (fe->backend == NULL) {
         return VGD_NO_MEMORY;
     }
-    return say(fe, VGD_VU_SET_BACKEND_REQ_FD, true, NULL, 0, &theirs, 1);
+    return frontend_say(fe, VGD_VU_SET_BACKEND_REQ_FD, true, NULL, 0, &theirs, 1);
 }
 
 enum vgd_status vgd_guest_frontend_realize(struct vgd_guest_frontend *fe)
@@ -288,6 +292,9 @@ enum vgd_status vgd_guest_frontend_realize(struct vgd_guest_frontend *fe)
             st = say_vring_fd(fe, VGD_VU_SET_VRING_ERR, i, fe->rings[i].err_fd);
         }
     }
+    if (st == VGD_OK && has_window_device(fe) && (fe->acked_protocol & BIT(VGD_VU_F_SHMEM)) != 0) {
+        st = frontend_ask_shm(fe);
+    }
     return st;
 }
 
@@ -328,6 +335,7 @@ static enum vgd_status read_config(struct vgd_guest_frontend *fe)
         struct vgd_device_config config;
         st = vgd_device_config_decode(&r, &config);
         fe->num_capsets = config.num_capsets;
+        fe->blob_alignment_bytes = config.blob_alignment_bytes;
     }
     return st;
 }
@@ -339,46 +347,6 @@ enum vgd_status vgd_guest_frontend_new_display(struct vgd_guest_frontend *fe)
         return VGD_HOST_FAILED;
     }
     return vgd_guest_frontend_tell(fe, VGD_VU_GPU_SET_SOCKET, NULL, 0, &theirs, 1);
-}
-
-static struct vgd_vu_mem_region wire_region(const struct vgd_guest_region *region)
-{
-    return (struct vgd_vu_mem_region){
-        .gpa = region->gpa,
-        .size_bytes = region->size_bytes,
-        .user_addr = (uint64_t)(uintptr_t)region->map,
-        .mmap_offset_bytes = region->file_offset,
-    };
-}
-
-static enum vgd_status send_memory(struct vgd_guest_frontend *fe)
-{
-    uint32_t n = vgd_guest_ram_region_count(fe->ram);
-    uint8_t payload[VGD_VU_MEM_TABLE_SIZE + VGD_GUEST_REGIONS_MAX * VGD_VU_MEM_REGION_SIZE];
-    struct vgd_writer w = vgd_writer_of(payload, sizeof(payload));
-    if ((fe->acked_protocol & BIT(VGD_VU_F_CONFIGURE_MEM_SLOTS)) != 0) {
-        for (uint32_t i = 0; i < n && !fe->slots_sent; i++) {
-            const struct vgd_guest_region *region = vgd_guest_ram_region(fe->ram, i);
-            w = vgd_writer_of(payload, sizeof(payload));
-            vgd_vu_mem_slot_encode(&w, &(struct vgd_vu_mem_slot){.region = wire_region(region)});
-            enum vgd_status st = say(fe, VGD_VU_ADD_MEM_REG, true, payload,
-                                     (uint32_t)vgd_writer_used(&w), &region->fd, 1);
-            if (st != VGD_OK) {
-                return st;
-            }
-        }
-        fe->slots_sent = true;
-        return VGD_OK;
-    }
-    int fds[VGD_GUEST_REGIONS_MAX];
-    vgd_vu_mem_table_encode(&w, &(struct vgd_vu_mem_table){.nregions = n});
-    for (uint32_t i = 0; i < n; i++) {
-        const struct vgd_guest_region *region = vgd_guest_ram_region(fe->ram, i);
-        struct vgd_vu_mem_region on_wire = wire_region(region);
-        vgd_vu_mem_region_encode(&w, &on_wire);
-        fds[i] = region->fd;
-    }
-    return say(fe, VGD_VU_SET_MEM_TABLE, true, payload, (uint32_t)vgd_writer_used(&w), fds, n);
 }
 
 static enum vgd_status start_ring(struct vgd_guest_frontend *fe, uint32_t idx)
@@ -414,6 +382,7 @@ static enum vgd_status start_ring(struct vgd_guest_frontend *fe, uint32_t idx)
 enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe)
 {
     enum vgd_status st = VGD_OK;
+    vgd_guest_frontend_service(fe); /* what came while it was stopped was read then */
     if (!fe->was_reset) {
         st = vgd_guest_frontend_reset(fe); /* the guest's driver resets before it begins */
     }
@@ -427,6 +396,8 @@ enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe)
         fe->acked_features = (fe->features & GPU_FEATURES) | RING_FEATURES;
         if (is_generic(fe)) {
             fe->acked_features = fe->features;
+        } else if (fe->shm != NULL) {
+            fe->acked_features |= fe->features & BLOB_FEATURES;
         }
         fe->acked_features |= BIT(VGD_VU_F_PROTOCOL_FEATURES);
         fe->acked_features &= ~fe->config.drop_features;
@@ -438,7 +409,8 @@ enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe)
         st = say_u64(fe, VGD_VU_SET_FEATURES, fe->acked_features);
     }
     if (st == VGD_OK) {
-        st = send_memory(fe);
+        st = frontend_send_memory(fe);
+        fe->half_started = st == VGD_LIMIT;
     }
     for (uint32_t i = 0; st == VGD_OK && i < VGD_GUEST_QUEUES_COUNT; i++) {
         st = start_ring(fe, i);
@@ -458,6 +430,7 @@ enum vgd_status vgd_guest_frontend_stop(struct vgd_guest_frontend *fe)
     if (!fe->running) {
         return VGD_OK;
     }
+    vgd_guest_frontend_service(fe); /* the main loop had nothing else to do */
     fe->running = false;
     if (!is_generic(fe)) {
         vgd_guest_display_disconnect(fe->display);
@@ -502,6 +475,7 @@ enum vgd_status vgd_guest_frontend_reset(struct vgd_guest_frontend *fe)
         vgd_guest_queue_reset(fe->rings[i].queue);
         fe->rings[i].base = 0;
     }
+    frontend_shm_reset(fe);
     return st;
 }
 
@@ -533,35 +507,6 @@ bool vgd_guest_frontend_is_closed(struct vgd_guest_frontend *fe)
 {
     struct pollfd p = {.fd = vgd_channel_fd(fe->channel), .events = POLLIN | POLLRDHUP};
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
-}
-
-int vgd_guest_frontend_backend_fd(const struct vgd_guest_frontend *fe)
-{
-    return fe->backend == NULL ? -1 : vgd_channel_fd(fe->backend);
-}
-
-void vgd_guest_frontend_service(struct vgd_guest_frontend *fe)
-{
-    while (fe->backend != NULL) {
-        struct vgd_vu_message msg;
-        enum vgd_status st = vgd_channel_read(fe->backend, &msg);
-        if (st == VGD_AGAIN) {
-            return;
-        }
-        if (st != VGD_OK) {
-            vgd_channel_destroy(fe->backend);
-            fe->backend = NULL;
-            return;
-        }
-        fe->counters.backend_messages++;
-        if ((msg.hdr.flags & VGD_VU_FLAG_NEED_REPLY) != 0) {
-            uint64_t refused = 1;
-            (void)send_all(fe, fe->backend, msg.hdr.request,
-                           VGD_VU_FLAG_VERSION | VGD_VU_FLAG_REPLY, &refused, sizeof(refused), NULL,
-                           0);
-        }
-        vgd_vu_message_finish(&msg);
-    }
 }
 
 uint64_t vgd_guest_frontend_features(const struct vgd_guest_frontend *fe)
@@ -597,6 +542,16 @@ uint16_t vgd_guest_frontend_base(const struct vgd_guest_frontend *fe, uint32_t i
 uint32_t vgd_guest_frontend_num_capsets(const struct vgd_guest_frontend *fe)
 {
     return fe->num_capsets;
+}
+
+uint32_t vgd_guest_frontend_blob_alignment(const struct vgd_guest_frontend *fe)
+{
+    return fe->blob_alignment_bytes;
+}
+
+struct vgd_guest_shm *vgd_guest_frontend_shm(const struct vgd_guest_frontend *fe)
+{
+    return fe->shm;
 }
 
 const char *vgd_guest_frontend_last_request(const struct vgd_guest_frontend *fe)

@@ -75,6 +75,8 @@ struct vgd_guest_request {
     uint32_t body_bytes;
     const void *data; /* more bytes behind the body, in a buffer of their own */
     uint32_t data_bytes;
+    uint64_t ram_gpa;    /* bytes behind those that are in guest RAM already: not copied, and the */
+    uint32_t ram_bytes;  /* caller's until the command is done */
     uint32_t resp_bytes; /* room for the response, at most VGD_GUEST_RESP_MAX; 0: none at all */
     /* Cut each buffer in pieces of this many bytes, a descriptor each; 0: one piece. */
     uint32_t req_piece_bytes, data_piece_bytes, resp_piece_bytes;
@@ -114,6 +116,13 @@ VGD_MUST_CHECK enum vgd_status vgd_guest_gpu_reset(struct vgd_guest_gpu *gpu);
 void vgd_guest_gpu_turn(struct vgd_guest_gpu *gpu, int timeout_ms);
 /** Serve until the display has nothing to read for @quiet_ms (bounded by 100 times that). */
 void vgd_guest_gpu_settle(struct vgd_guest_gpu *gpu, int quiet_ms);
+/** Look at the used rings without a system call. Returns how many answers there were. */
+uint32_t vgd_guest_gpu_poll(struct vgd_guest_gpu *gpu);
+/** For one who polls and sleeps by turns: until the next call of this, an answer to the control
+ *  queue interrupts only when @n_answers have come (1: each, which is the default). False: some
+ *  have come already, and no interrupt will tell of them: poll. Without EVENT_IDX each interrupts.
+ */
+bool vgd_guest_gpu_calls_after(struct vgd_guest_gpu *gpu, uint32_t n_answers);
 
 /** Make @req available; with @kick the device is told. NULL: the queue or RAM is full now. */
 struct vgd_guest_command *vgd_guest_gpu_begin(struct vgd_guest_gpu *gpu,
@@ -193,6 +202,15 @@ uint32_t vgd_guest_set_scanout_blob(struct vgd_guest_gpu *gpu,
 /** A fence on ring @ring_idx of @ctx_id (an empty SUBMIT_3D when @n_dwords is 0). */
 uint32_t vgd_guest_submit_ring(struct vgd_guest_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx,
                                const uint32_t *dwords, uint32_t n_dwords, uint64_t fence_id);
+
+/* Requests of MAP_BLOB and of a ring's fence for vgd_guest_gpu_begin; as vgd_guest_submit_request.
+ */
+struct vgd_guest_request vgd_guest_map_request(uint32_t res_id, uint64_t offset_bytes,
+                                               uint8_t body[VGD_CMD_RESOURCE_MAP_BLOB_SIZE]);
+struct vgd_guest_request vgd_guest_ring_request(uint32_t ctx_id, uint8_t ring_idx,
+                                                const uint32_t *dwords, uint32_t n_dwords,
+                                                uint64_t fence_id,
+                                                uint8_t body[VGD_CMD_SUBMIT_3D_SIZE]);
 
 /** Bytes of the host-visible region as the backend said at realize; 0: there is none. */
 uint64_t vgd_guest_window_bytes(const struct vgd_guest_gpu *gpu);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,6 +22,7 @@
 #define WORDS_MAX 64u
 #define COMMAND_BYTES_MAX 4096u
 #define START_DEADLINE_NS (5 * UINT64_C(1000000000))
+#define CHILD_FILES 1024u /* descriptors, the usual soft limit */
 
 static void sleep_ms(unsigned ms)
 {
@@ -116,6 +118,11 @@ static void run_child(char **words, int keep_fd, int log_fd, pid_t parent)
         _exit(127);
     }
     (void)signal(SIGPIPE, SIG_DFL);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > CHILD_FILES) {
+        files.rlim_cur = CHILD_FILES;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     (void)dup2(null_fd, 0);
     int out_fd = log_fd >= 0 ? log_fd : 2;
@@ -328,6 +335,73 @@ static uint32_t walk_children(pid_t parent, const char *name, pid_t *out_first)
     }
     (void)closedir(dir);
     return n;
+}
+
+uint32_t vgd_guest_descendants(pid_t parent, pid_t *out_pids, uint32_t max)
+{
+    uint32_t n = 0;
+    DIR *dir = opendir("/proc");
+    if (dir == NULL) {
+        return 0;
+    }
+    /* Generation by generation: whoever's parent is the parent, or is in the list already. */
+    for (uint32_t before = UINT32_MAX; before != n && n < max;) {
+        before = n;
+        rewinddir(dir);
+        struct dirent *entry;
+        while (n < max && (entry = readdir(dir)) != NULL) {
+            pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+            pid_t its_parent;
+            char its_name[64];
+            char state;
+            if (pid <= 0 || !read_stat(pid, &its_parent, its_name, &state) || state == 'Z') {
+                continue;
+            }
+            bool ours = its_parent == parent;
+            bool known = false;
+            for (uint32_t i = 0; i < n; i++) {
+                ours = ours || out_pids[i] == its_parent;
+                known = known || out_pids[i] == pid;
+            }
+            if (ours && !known) {
+                out_pids[n++] = pid;
+            }
+        }
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+bool vgd_guest_process_name(pid_t pid, char out_name[64])
+{
+    pid_t parent;
+    char state;
+    return read_stat(pid, &parent, out_name, &state);
+}
+
+int vgd_guest_mapping_count(pid_t pid)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return -1;
+    }
+    int n = 0;
+    for (int c = fgetc(file); c != EOF; c = fgetc(file)) {
+        n += c == '\n';
+    }
+    (void)fclose(file);
+    return n;
+}
+
+void vgd_guest_raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
 }
 
 pid_t vgd_guest_child_named(pid_t parent, const char *name)

@@ -49,6 +49,14 @@ bool vgd_guest_process_stop(struct vgd_guest_process *p);
 pid_t vgd_guest_child_named(pid_t parent, const char *name);
 /** All children of @parent. */
 uint32_t vgd_guest_child_count(pid_t parent);
+/** Children, their children and so on, at most @max: how many. */
+uint32_t vgd_guest_descendants(pid_t parent, pid_t *out_pids, uint32_t max);
+/** Its name (comm). False when it is gone. */
+bool vgd_guest_process_name(pid_t pid, char out_name[64]);
+/** Lines of /proc/PID/maps, -1 when the process cannot be looked at. */
+int vgd_guest_mapping_count(pid_t pid);
+/** This process may open as many files as the system allows; what it starts gets 1024 anyway. */
+void vgd_guest_raise_files(void);
 /** Open file descriptors, -1 when the process cannot be looked at. */
 int vgd_guest_fd_count(pid_t pid);
 /** Private_Dirty in KiB, -1 likewise. */

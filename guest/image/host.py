@@ -188,13 +188,15 @@ def find_vgd():
 class Backend:
     """A vhost-user-gpu backend: kind "vgd" (ours) or "contrib" (QEMU's, for comparison).
 
-    args: further arguments; virgl: --virgl; env: further environment; binary: another program of ours (path in the
-    chroot); wrap: what to run it under, such as ["strace", "-f"]; by_fd: connected to QEMU by a socket pair, as libvirt
+    args: further arguments; virgl: --virgl; venus: --venus; hostmem: --hostmem's size, such as "1G"; env: further
+    environment; binary: another program of ours (path in the chroot); wrap: what to run it under, such as ["strace", "-f"]; by_fd: connected to QEMU by a socket pair, as libvirt
     does, not by a path.
     """
 
-    def __init__(self, kind="vgd", args=(), virgl=True, env=None, binary=None, wrap=(), by_fd=False, folder=None):
+    def __init__(self, kind="vgd", args=(), virgl=True, venus=False, hostmem=None, env=None, binary=None, wrap=(),
+                 by_fd=False, folder=None):
         self.kind, self.args, self.virgl, self.env = kind, list(args), virgl, dict(env or {})
+        self.args += (["--venus"] if venus else []) + (["--hostmem=" + hostmem] if hostmem else [])
         self.binary, self.wrap = binary, list(wrap)
         self._own_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="vgd-be."))
@@ -246,6 +248,14 @@ class Backend:
         """Living descendants, by /proc/PID/comm if a name is given (vgd's renderer is "vgd-worker")."""
         found = [p for p in self.process.family() if p != self.pid]
         return [p for p in found if name is None or comm(p) == name]
+
+    def render_server(self, timeout_s=10):
+        """The pid of the process that all Vulkan contexts come from."""
+        return wait_for(lambda: self.children("virgl_render_se"), timeout_s, "a virgl_render_server process")[0]
+
+    def contexts(self):
+        """The pids of the render server's processes, one for each Vulkan context."""
+        return [p for p in self.children() if comm(p).startswith("virgl-")]
 
     def worker(self, timeout_s=10):
         return wait_for(lambda: self.children("vgd-worker"), timeout_s, "a vgd-worker process")[0]

@@ -24,7 +24,8 @@ from host import (CHECKOUT, HERE, Backend, Failure, Process, build_c, comm, end_
                   is_listening, places, private_dirty_kib, udmabuf_standin, wait_for)
 
 __all__ = ["CHECKOUT", "FRONTENDS", "GLMARK2", "HERE", "ONE_MODE", "VM", "Backend", "Command", "Failure", "Process",
-           "Qmp", "Result", "build_c", "comm", "end_all_on_signals", "enter", "fd_count", "find_vgd", "generic", "gpu", "in_process", "pick_accel",
+           "Qmp", "Result", "build_c", "comm", "end_all_on_signals", "enter", "fd_count", "find_vgd", "generic", "gpu", "in_process",
+           "in_process_venus", "pick_accel",
            "places", "private_dirty_kib", "udmabuf_standin", "vga", "wait_for"]
 
 
@@ -50,6 +51,13 @@ def in_process(**props):
     """QEMU's own virtio-gpu-gl-pci, for comparison; needs display=EGL_HEADLESS, which VM() picks for it."""
     return {"args": ["-device", _join("virtio-gpu-gl-pci", props)], "env": {"GBM_ALWAYS_SOFTWARE": "1"},
             "display": EGL_HEADLESS, "id": None}
+
+
+def in_process_venus(hostmem="1G", **props):
+    """QEMU's own virtio-gpu-gl-pci with Vulkan, on a host without /dev/udmabuf: the stand-in is preloaded."""
+    device = in_process(venus="on", blob="on", hostmem=hostmem, **props)
+    device["env"]["LD_PRELOAD"] = udmabuf_standin()
+    return device
 
 
 def _join(name, props):
@@ -174,7 +182,7 @@ class VM:
             "-qmp", "unix:%s/qmp.sock,server=on,wait=off" % f]
         for device in self.devices:
             words += device["args"]
-        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"]]
+        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"], "%s:/vgd/build" % p["build"]]
         self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log",
                                pass_fds=[fd for d in self.devices for fd in d.get("pass_fds", ())])
         self._processes.append(self.process)
@@ -395,14 +403,14 @@ class VM:
         return {"renderer": lines.get("renderer", "none: " + result.errors.strip()), "version": lines.get("version", ""),
                 "picture": lines.get("picture", ""), "status": result.status}
 
-    def glmark2(self, scenes, offscreen=False, timeout_s=None, seconds=None):
+    def glmark2(self, scenes, offscreen=False, timeout_s=None, seconds=None, env=None):
         """Runs glmark2 scenes ("build" or "build:use-vbo=true") at 1024x768; gives {scene: frames per second}.
 
-        scenes' order is kept. On the generic device only offscreen works.
+        scenes' order is kept. On the generic device only offscreen works. env: further environment.
         """
         scenes = [s + ":duration=%g" % seconds if seconds else s for s in scenes]
         argv = GLMARK2 + (["--off-screen"] if offscreen else []) + [w for s in scenes for w in ("-b", s)]
-        result = self.run(argv, env=ONE_MODE, timeout_s=timeout_s or 60 + 30 * len(scenes))
+        result = self.run(argv, env={**ONE_MODE, **(env or {})}, timeout_s=timeout_s or 60 + 30 * len(scenes))
         found = re.findall(r"^\[(\w+)\].*?: FPS: (\d+)", result.text, re.M)
         told = result.text + result.errors
         if result.status != 0 or len(found) != len(scenes) or "1024x768" not in told or "Failed to set crtc" in told:

@@ -20,6 +20,11 @@ enum probe_need {
     PROBE_EXEC = 1 << 1,    /* opens connections of its own, or ends the backend: needs --exec */
     PROBE_RAW = 1 << 2,     /* the harness opens no guest: p->gpu is NULL at the start */
     PROBE_HOSTILE = 1 << 3, /* the backend may close the connection; it must not crash */
+    PROBE_BLOB = 1 << 4,    /* skipped when RESOURCE_BLOB is not negotiated */
+    PROBE_WINDOW = 1 << 5,  /* skipped when there is no host-visible region */
+    PROBE_VENUS = 1 << 6,   /* skipped when Vulkan contexts with mapped blobs are not offered */
+    PROBE_DISPLAY = 1 << 7, /* skipped with a profile that has no display */
+    PROBE_BAD_VMM = 1 << 8, /* the VMM itself breaks rules: what is left mapped is not counted */
 };
 
 struct probe {
@@ -31,6 +36,7 @@ struct probe {
     struct vgd_guest_gpu *gpu; /* the guest of the running test */
     bool failed, skipped;
     bool lost_ring_allowed; /* the test broke the ring on purpose */
+    uint32_t maps_before;   /* in the host-visible region when the test began */
     char notes[4096];       /* diagnostics of the running test, "# ..." lines */
     uint32_t next_id;       /* ids are never used twice on one connection */
 };
@@ -48,7 +54,7 @@ struct probe_suite {
 };
 
 extern const struct probe_suite probe_2d, probe_errors, probe_3d, probe_control, probe_rings,
-    probe_hostile_frontend;
+    probe_hostile_frontend, probe_blob, probe_window, probe_bad_vmm;
 
 /** Say what is wrong; the test has failed. */
 void probe_fail(struct probe *p, const char *format, ...) __attribute__((format(printf, 2, 3)));

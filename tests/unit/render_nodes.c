@@ -154,6 +154,7 @@ static enum vgd_status create(const char *node, enum vgd_gl_platform platform,
 {
     char why[256] = "";
     struct vgd_virgl_options options = {
+        .want_virgl = true,
         .render_node = node,
         .platform = platform,
         .loop = loop,
@@ -216,6 +217,7 @@ Test(render_nodes, a_choice_passed_back_tries_nothing)
     count_opens(&first, &second);
     char why[256] = "";
     struct vgd_virgl_options options = {
+        .want_virgl = true,
         .choice = &choice,
         .loop = loop,
         .callbacks = {.fence_done = on_fence, .context_lost = on_lost},

@@ -49,6 +49,7 @@ static void on_lost(void *user, uint32_t ctx_id)
 static struct vgd_virgl_options options(void)
 {
     return (struct vgd_virgl_options){
+        .want_virgl = true,
         .loop = loop,
         .callbacks = {.fence_done = on_fence, .context_lost = on_lost, .user = &seen},
     };

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* Devices, and what is created with external memory in mind. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "layer.h"
+
+static VkLayerDeviceCreateInfo *device_link(const VkDeviceCreateInfo *info)
+{
+    VkLayerDeviceCreateInfo *link =
+        layer_find(info->pNext, VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO);
+    while (link != NULL && link->function != VK_LAYER_LINK_INFO) {
+        link = layer_find(link->pNext, VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO);
+    }
+    return link;
+}
+
+/* The application's extensions less those that only the layer has, and with the import of host
+ * pointers. The caller frees the list; the names stay the application's. NULL: no memory. */
+static const char **real_extensions(const struct layer_gpu *gpu, const VkDeviceCreateInfo *info,
+                                    uint32_t *out_count)
+{
+    const char **list = malloc((info->enabledExtensionCount + 1u) * sizeof(*list));
+    if (list == NULL) {
+        return NULL;
+    }
+    uint32_t n = 0;
+    bool has_host = false;
+    for (uint32_t e = 0; e < info->enabledExtensionCount; e++) {
+        const char *name = info->ppEnabledExtensionNames[e];
+        bool is_dma_buf = strcmp(name, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME) == 0;
+        bool is_memory_fd = strcmp(name, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME) == 0;
+        if ((is_dma_buf && !gpu->driver_has_dma_buf) ||
+            (is_memory_fd && !gpu->driver_has_memory_fd)) {
+            continue;
+        }
+        has_host = has_host || strcmp(name, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME) == 0;
+        list[n++] = name;
+    }
+    if (!has_host) {
+        list[n++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+    }
+    *out_count = n;
+    return list;
+}
+
+static bool enables(const VkDeviceCreateInfo *info, const char *wanted)
+{
+    for (uint32_t e = 0; e < info->enabledExtensionCount; e++) {
+        if (strcmp(info->ppEnabledExtensionNames[e], wanted) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static PFN_vkVoidFunction find_either(const struct layer_device *d, const char *name,
+                                      const char *khr_name)
+{
+    PFN_vkVoidFunction found = d->next_gdpa(d->handle, name);
+    return found != NULL ? found : d->next_gdpa(d->handle, khr_name);
+}
+
+static void load_functions(struct layer_device *d)
+{
+#define LOAD(name) d->vk.name = (PFN_vk##name)d->next_gdpa(d->handle, "vk" #name)
+    LOAD(DestroyDevice);
+    LOAD(AllocateMemory);
+    LOAD(FreeMemory);
+    LOAD(GetMemoryFdKHR);
+    LOAD(GetMemoryFdPropertiesKHR);
+    LOAD(CreateBuffer);
+    LOAD(CreateImage);
+#undef LOAD
+#ifdef VK_VERSION_1_3
+    d->vk.GetDeviceBufferMemoryRequirements = (PFN_vkGetDeviceBufferMemoryRequirements)find_either(
+        d, "vkGetDeviceBufferMemoryRequirements", "vkGetDeviceBufferMemoryRequirementsKHR");
+    d->vk.GetDeviceImageMemoryRequirements = (PFN_vkGetDeviceImageMemoryRequirements)find_either(
+        d, "vkGetDeviceImageMemoryRequirements", "vkGetDeviceImageMemoryRequirementsKHR");
+#endif
+}
+
+VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice handle,
+                                                  const VkDeviceCreateInfo *info,
+                                                  const VkAllocationCallbacks *allocator,
+                                                  VkDevice *out)
+{
+    struct layer_instance *i = layer_instance_of(handle);
+    VkLayerDeviceCreateInfo *link = device_link(info);
+    if (i == NULL || link == NULL || link->u.pLayerInfo == NULL) {
+        return VK_ERROR_INITIALIZATION_FAILED;
+    }
+    PFN_vkGetInstanceProcAddr next_gipa = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
+    PFN_vkGetDeviceProcAddr next_gdpa = link->u.pLayerInfo->pfnNextGetDeviceProcAddr;
+    PFN_vkCreateDevice create = (PFN_vkCreateDevice)next_gipa(i->handle, "vkCreateDevice");
+    const struct layer_gpu *gpu = layer_serving_gpu(i, handle);
+    struct layer_device *d = calloc(1, sizeof(*d));
+    VkDeviceCreateInfo real = *info;
+    const char **extensions = NULL;
+    if (d != NULL && gpu != NULL) {
+        extensions = real_extensions(gpu, info, &real.enabledExtensionCount);
+        real.ppEnabledExtensionNames = extensions;
+    }
+    if (create == NULL || d == NULL || (gpu != NULL && extensions == NULL)) {
+        free(d);
+        free(extensions);
+        return create == NULL ? VK_ERROR_INITIALIZATION_FAILED : VK_ERROR_OUT_OF_HOST_MEMORY;
+    }
+    link->u.pLayerInfo = link->u.pLayerInfo->pNext; /* the next layer finds its own there */
+    VkResult result = create(handle, &real, allocator, out);
+    free(extensions);
+    if (result != VK_SUCCESS) {
+        free(d);
+        return result;
+    }
+    d->handle = *out;
+    d->next_gdpa = next_gdpa;
+    d->gpu = gpu;
+    d->has_memory_fd = enables(info, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
+    (void)pthread_mutex_init(&d->lock, NULL);
+    load_functions(d);
+    layer_device_add(d);
+    return VK_SUCCESS;
+}
+
+VKAPI_ATTR void VKAPI_CALL layer_DestroyDevice(VkDevice device,
+                                               const VkAllocationCallbacks *allocator)
+{
+    struct layer_device *d = device != NULL ? layer_device_take(device) : NULL;
+    if (d == NULL) {
+        return;
+    }
+    d->vk.DestroyDevice(device, allocator);
+    layer_memories_free(d);
+    (void)pthread_mutex_destroy(&d->lock);
+    free(d);
+}
+
+/* ---- create infos that name the dma-buf: to the driver it is a host pointer ---- */
+
+/* Both structures that name handle types have them in the same place. */
+_Static_assert(offsetof(VkExternalMemoryBufferCreateInfo, handleTypes) ==
+                   offsetof(VkExternalMemoryImageCreateInfo, handleTypes),
+               "one function edits both");
+
+/* Gives the place to restore with restore_types, or NULL if there is nothing to edit. */
+static VkExternalMemoryHandleTypeFlags *edit_types(const void *chain, VkStructureType type,
+                                                   VkExternalMemoryHandleTypeFlags *out_old)
+{
+    VkExternalMemoryBufferCreateInfo *external = layer_find(chain, type);
+    if (external == NULL || (external->handleTypes & LAYER_DMA_BUF) == 0) {
+        return NULL;
+    }
+    *out_old = external->handleTypes;
+    /* Alone: a host pointer need not be compatible with what else was named. */
+    external->handleTypes = LAYER_HOST_POINTER;
+    return &external->handleTypes;
+}
+
+static void restore_types(VkExternalMemoryHandleTypeFlags *place,
+                          VkExternalMemoryHandleTypeFlags old)
+{
+    if (place != NULL) {
+        *place = old;
+    }
+}
+
+VKAPI_ATTR VkResult VKAPI_CALL layer_CreateBuffer(VkDevice device, const VkBufferCreateInfo *info,
+                                                  const VkAllocationCallbacks *allocator,
+                                                  VkBuffer *out)
+{
+    const struct layer_device *d = layer_device_of(device);
+    VkExternalMemoryHandleTypeFlags old = 0;
+    VkExternalMemoryHandleTypeFlags *place =
+        edit_types(info->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, &old);
+    VkResult result = d->vk.CreateBuffer(device, info, allocator, out);
+    restore_types(place, old);
+    return result;
+}
+
+VKAPI_ATTR VkResult VKAPI_CALL layer_CreateImage(VkDevice device, const VkImageCreateInfo *info,
+                                                 const VkAllocationCallbacks *allocator,
+                                                 VkImage *out)
+{
+    const struct layer_device *d = layer_device_of(device);
+    VkExternalMemoryHandleTypeFlags old = 0;
+    VkExternalMemoryHandleTypeFlags *place =
+        edit_types(info->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
+    VkResult result = d->vk.CreateImage(device, info, allocator, out);
+    restore_types(place, old);
+    return result;
+}
+
+#ifdef VK_VERSION_1_3
+VKAPI_ATTR void VKAPI_CALL layer_GetDeviceBufferMemoryRequirements(
+    VkDevice device, const VkDeviceBufferMemoryRequirements *info, VkMemoryRequirements2 *out)
+{
+    const struct layer_device *d = layer_device_of(device);
+    VkExternalMemoryHandleTypeFlags old = 0;
+    VkExternalMemoryHandleTypeFlags *place = edit_types(
+        info->pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, &old);
+    d->vk.GetDeviceBufferMemoryRequirements(device, info, out);
+    restore_types(place, old);
+}
+
+VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageMemoryRequirements(
+    VkDevice device, const VkDeviceImageMemoryRequirements *info, VkMemoryRequirements2 *out)
+{
+    const struct layer_device *d = layer_device_of(device);
+    VkExternalMemoryHandleTypeFlags old = 0;
+    VkExternalMemoryHandleTypeFlags *place = edit_types(
+        info->pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
+    d->vk.GetDeviceImageMemoryRequirements(device, info, out);
+    restore_types(place, old);
+}
+#endif

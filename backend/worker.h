@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of vgd-worker share. Thread: loop, the only one that any of this runs on. */
+#ifndef VGD_WORKER_H
+#define VGD_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gpu.h"
+#include "guest_memory.h"
+#include "journal.h"
+#include "link.h"
+#include "log.h"
+#include "loop.h"
+#include "presenter.h"
+#include "render.h"
+#include "vault.h"
+#include "virtqueue.h"
+
+struct worker;
+struct request;      /* one command between pop and push */
+struct worker_start; /* what is known between hello and ready */
+
+struct queue {
+    struct worker *worker;
+    uint32_t idx;
+    struct vgd_virtqueue *vq;
+    int kick_fd, call_fd;
+    struct vgd_watch *watch;
+    struct vgd_timer *again; /* more is in the ring than one turn takes */
+    uint64_t unnotified_ns;  /* when the oldest answer not yet told of was given; 0: none */
+    bool in_batch;
+    bool stopping;
+    uint32_t stop_seq;
+};
+
+struct worker {
+    struct vgd_loop *loop;
+    struct vgd_link *link;
+    bool greeted;
+    struct worker_start *start; /* owned; NULL but while the render server is awaited */
+    struct vgd_vault *vault;
+    uint8_t *frames;
+    struct vgd_mem *mem;
+    struct vgd_render *render;
+    struct vgd_presenter *presenter;
+    struct vgd_journal *journal;
+    struct vgd_gpu *gpu;
+    struct queue queues[VGD_QUEUES_COUNT];
+    struct vgd_timer *drain;
+    struct request *free_requests;
+    uint8_t *command; /* private copy of the command being executed */
+    size_t command_room_bytes;
+    struct vgd_log_limit guest_log;
+};
+
+/* worker.c */
+/** A message to the supervisor; one that cannot be sent ends the worker. */
+void vgd_worker_send(struct worker *w, enum vgd_link_type type, const void *payload,
+                     size_t n_bytes);
+void vgd_worker_send_fd(struct worker *w, enum vgd_link_type type, const void *payload,
+                        size_t n_bytes, int fd);
+void vgd_worker_confirm(struct worker *w, uint32_t request_seq, enum vgd_status status,
+                        uint64_t value);
+
+/* worker_queue.c: the rings, and each command's way from one back to it */
+enum vgd_status vgd_worker_queues_create(struct worker *w);
+/** The device's answer to a command. */
+void vgd_worker_complete(void *user, struct vgd_gpu_request *base, const uint8_t *resp,
+                         size_t n_bytes);
+/** Messages of the supervisor; VGD_RANGE if they cannot be. */
+enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message *msg);
+enum vgd_status vgd_worker_queue_call(struct worker *w, struct vgd_link_message *msg);
+enum vgd_status vgd_worker_queue_stop(struct worker *w, const struct vgd_link_message *msg);
+/** A reset of the guest: nothing is served or answered any more. */
+void vgd_worker_queues_drop(struct worker *w);
+/** Guest memory is another: rings that lay in what is gone stop. */
+void vgd_worker_queues_remap(struct worker *w);
+
+/* worker_start.c: from the supervisor's hello to our ready; w->gpu exists from then on */
+enum vgd_status vgd_worker_hello(struct worker *w, const struct vgd_link_message *msg);
+enum vgd_status vgd_worker_server(struct worker *w, struct vgd_link_message *msg);
+
+#endif
