@@ -64,6 +64,8 @@ struct vgd_shmem {
         bool unmap;
         bool wanted;    /* false: not to be carried out, or to be undone */
         bool has_token; /* a worker waits for it */
+        bool answered;  /* a map, of which the barrier's answer is still due */
+        bool ok;        /* with answered: what the VMM said */
         uint64_t token, deadline_ns;
         uint64_t look_ns;             /* begun: until we look again by ourselves */
         struct vgd_shmem_entry range; /* a map's owns its fd; an unmap finds its entry by it */
