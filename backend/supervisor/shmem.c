@@ -8,6 +8,7 @@
 #include "shmem_priv.h"
 
 #define NS_PER_MS 1000000ull
+#define LOOK_MAX_NS 500000000ull
 
 /* ---- the queue --------------------------------------------------------------------------------
  */
@@ -125,11 +126,14 @@ static void arm_timer(struct vgd_shmem *sh)
         sh->asked.deadline_ns < due_ns) {
         due_ns = sh->asked.deadline_ns;
     }
+    uint64_t now_ns = vgd_now_ns();
+    if (sh->asked.phase == VGD_SHMEM_BEGUN && now_ns + sh->asked.look_ns < due_ns) {
+        due_ns = now_ns + sh->asked.look_ns;
+    }
     if (due_ns == UINT64_MAX) {
         vgd_timer_stop(sh->timer);
         return;
     }
-    uint64_t now_ns = vgd_now_ns();
     vgd_timer_start(sh->timer, due_ns > now_ns ? due_ns - now_ns : 0);
 }
 
@@ -177,12 +181,19 @@ static void timer_due(void *user)
 {
     struct vgd_shmem *sh = user;
     uint64_t now_ns = vgd_now_ns();
+    /* The VMM's main loop stands still until a message that it has begun to read is whole: should a
+     * wake-up be lost, it is not lost for long. */
+    vgd_shmem_look(sh);
+    if (sh->asked.phase == VGD_SHMEM_BEGUN && sh->asked.look_ns < LOOK_MAX_NS) {
+        sh->asked.look_ns *= 2;
+    }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token &&
         sh->asked.deadline_ns <= now_ns) {
         vgd_log_guest(&sh->limit, "window", "the VMM does not answer within %u ms: [%#llx, +%#llx)",
                       sh->config.deadline_ms, (unsigned long long)sh->asked.range.offset_bytes,
                       (unsigned long long)sh->asked.range.len_bytes);
         sh->asked.wanted = sh->asked.unmap; /* the range stays reserved until it does answer */
+        vgd_shmem_give_up_proof(sh);
         vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
     }
     while (sh->first != NULL && sh->first->deadline_ns <= now_ns) {
@@ -270,6 +281,7 @@ void vgd_shmem_worker_gone(struct vgd_shmem *sh)
         op_free(pop(sh));
     }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token) {
+        vgd_shmem_give_up_proof(sh);
         sh->asked.has_token = false;
         /* A map that nobody knows of is taken back; an unmap that its guest asked for goes on. */
         sh->asked.wanted = sh->asked.unmap;
@@ -328,6 +340,9 @@ void vgd_shmem_hold(struct vgd_shmem *sh)
         }
         vgd_shmem_answer_asked(sh, VGD_OK);
     }
+    if (sh->asked.phase == VGD_SHMEM_PROVING) {
+        vgd_shmem_answer_asked(sh, VGD_OK); /* a VMM that stops has carried out what it had read */
+    }
     while (sh->first != NULL) {
         settle(sh, pop(sh));
     }
@@ -360,7 +375,9 @@ void vgd_shmem_park(struct vgd_shmem *sh, uint32_t count)
         struct vgd_shmem_entry *largest = NULL;
         for (uint32_t i = 0; i < sh->n_entries; i++) {
             struct vgd_shmem_entry *e = &sh->entries[i];
-            if (e->state == VGD_SHMEM_LIVE && !e->to_park &&
+            bool going = sh->asked.phase == VGD_SHMEM_SENT && sh->asked.unmap &&
+                         vgd_shmem_equal(e, &sh->asked.range); /* for good */
+            if (e->state == VGD_SHMEM_LIVE && !e->to_park && !going &&
                 (largest == NULL || e->len_bytes > largest->len_bytes)) {
                 largest = e;
             }
