@@ -410,17 +410,30 @@ static bool burst_begin(struct probe *p, struct burst *b)
     return true;
 }
 
-/* Each was answered; what was mapped is there, what was not is not. How many were mapped. */
-static uint32_t burst_check(struct probe *p, struct burst *b)
+static bool is_there(struct probe *p, uint64_t at)
+{
+    int fd;
+    uint64_t offset;
+    uint64_t len;
+    return vgd_guest_window_file(p->gpu, at, &fd, &offset, &len);
+}
+
+/* Each was answered; what the guest was told is mapped is there, after a pause within a moment (a
+ * map that the pause interrupts is answered then and made after it). How many were mapped, and of
+ * them (*out_late) not at once. */
+static uint32_t burst_check(struct probe *p, struct burst *b, uint32_t *out_late)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < AT_ONCE; i++) {
         PROBE_CHECK(p, vgd_guest_gpu_wait(p->gpu, b->maps[i], 5000));
         bool mapped = b->maps[i]->resp.type == VGD_RESP_OK_MAP_INFO;
-        int fd;
-        uint64_t offset;
-        uint64_t len;
-        bool there = vgd_guest_window_file(p->gpu, b->at[i], &fd, &offset, &len);
+        bool there = is_there(p, b->at[i]);
+        uint64_t until_ns = vgd_now_ns() + UINT64_C(200000000);
+        *out_late += mapped && !there;
+        while (mapped && !there && vgd_now_ns() < until_ns) {
+            vgd_guest_gpu_turn(p->gpu, 1);
+            there = is_there(p, b->at[i]);
+        }
         PROBE_CHECK(p, mapped || b->maps[i]->resp.type >= VGD_RESP_ERR_UNSPEC);
         PROBE_CHECK(p, !mapped || there);
         n += mapped;
@@ -445,7 +458,9 @@ static void maps_at_once(struct probe *p)
     PROBE_REQUIRE(p, probe_context(p, &v, CTX));
     for (uint32_t round = 0; round < 10; round++) {
         PROBE_REQUIRE(p, burst_begin(p, &b));
-        PROBE_CHECK(p, burst_check(p, &b) == AT_ONCE);
+        uint32_t late = 0;
+        PROBE_CHECK(p, burst_check(p, &b, &late) == AT_ONCE);
+        PROBE_CHECK(p, late == 0);
         burst_end(p, &b);
     }
     VENUS_CHECK(p, &v, vgd_venus_close(&v));
@@ -457,6 +472,7 @@ static void maps_across_pauses(struct probe *p)
     struct vgd_venus v;
     struct burst b;
     uint32_t mapped = 0;
+    uint32_t late = 0;
     PROBE_REQUIRE(p, probe_context(p, &v, CTX));
     for (uint32_t round = 0; round < 40; round++) {
         PROBE_REQUIRE(p, burst_begin(p, &b));
@@ -473,14 +489,15 @@ static void maps_across_pauses(struct probe *p)
             st = vgd_guest_gpu_resume(p->gpu);
         }
         PROBE_REQUIRE(p, st == VGD_OK);
-        mapped += burst_check(p, &b);
+        mapped += burst_check(p, &b, &late);
         burst_end(p, &b);
         PROBE_REQUIRE(p, !p->failed);
     }
     struct vgd_guest_frontend_counters c =
         vgd_guest_frontend_counters(vgd_guest_gpu_frontend(p->gpu));
-    probe_note(p, "%u of %u maps were carried out; a message held the VMM %.2f ms at most", mapped,
-               40 * AT_ONCE, (double)c.longest_read_ns / 1e6);
+    probe_note(p, "%u of %u maps were carried out, %u of them a moment after the resume", mapped,
+               40 * AT_ONCE, late);
+    probe_note(p, "a message held the VMM %.2f ms at most", (double)c.longest_read_ns / 1e6);
     VENUS_CHECK(p, &v, vgd_venus_close(&v));
 }
 
