@@ -193,7 +193,6 @@ static void timer_due(void *user)
                       sh->config.deadline_ms, (unsigned long long)sh->asked.range.offset_bytes,
                       (unsigned long long)sh->asked.range.len_bytes);
         sh->asked.wanted = sh->asked.unmap; /* the range stays reserved until it does answer */
-        vgd_shmem_give_up_proof(sh);
         vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
     }
     while (sh->first != NULL && sh->first->deadline_ns <= now_ns) {
@@ -281,7 +280,6 @@ void vgd_shmem_worker_gone(struct vgd_shmem *sh)
         op_free(pop(sh));
     }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token) {
-        vgd_shmem_give_up_proof(sh);
         sh->asked.has_token = false;
         /* A map that nobody knows of is taken back; an unmap that its guest asked for goes on. */
         sh->asked.wanted = sh->asked.unmap;
@@ -340,8 +338,9 @@ void vgd_shmem_hold(struct vgd_shmem *sh)
         }
         vgd_shmem_answer_asked(sh, VGD_OK);
     }
-    if (sh->asked.phase == VGD_SHMEM_PROVING) {
-        vgd_shmem_answer_asked(sh, VGD_OK); /* a VMM that stops has carried out what it had read */
+    if (sh->asked.phase == VGD_SHMEM_SENT && sh->asked.answered) {
+        /* A VMM that stops has carried out what it had answered, and reads no more until it has. */
+        vgd_shmem_answer_asked(sh, sh->asked.ok ? VGD_OK : VGD_HOST_FAILED);
     }
     while (sh->first != NULL) {
         settle(sh, pop(sh));

@@ -57,7 +57,6 @@ void vgd_shmem_close_channel(struct vgd_shmem *sh)
     /* Nobody will say what became of a request that was sent: the range stays ours to unmap. One
      * that was only begun was not carried out. */
     bool sent = sh->asked.phase == VGD_SHMEM_SENT;
-    vgd_shmem_give_up_proof(sh);
     sh->asked.phase = VGD_SHMEM_NOTHING;
     struct vgd_shmem_entry *e =
         sh->asked.unmap ? vgd_shmem_find_mapped(sh, &sh->asked.range) : NULL;
@@ -91,6 +90,20 @@ static void payload_of(const struct vgd_shmem_entry *range, uint8_t bytes[VGD_VU
     vgd_vu_shmem_map_encode(&w, &m);
 }
 
+/* QEMU (11.1) answers a map before it carries it out: a guest that is told at once writes into
+ * nothing for a moment. It reads the next message only when it is done, so one that asks for
+ * nothing follows each map, and its answer is what counts. QEMU refuses this one without a word,
+ * also when the device is stopped: we never offer HOST_NOTIFIER. */
+static enum vgd_status send_barrier(struct vgd_shmem *sh)
+{
+    uint8_t bytes[VGD_VU_VRING_AREA_SIZE];
+    struct vgd_vu_vring_area nothing = {.ring = VGD_VU_VRING_NO_FD};
+    struct vgd_writer w = vgd_writer_of(bytes, sizeof(bytes));
+    vgd_vu_vring_area_encode(&w, &nothing);
+    return vgd_channel_send(sh->channel, VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG,
+                            VGD_VU_FLAG_NEED_REPLY, bytes, sizeof(bytes), NULL, 0);
+}
+
 /* The VMM has read the first byte: send the rest, or make the message one that does nothing. */
 static void go_on(struct vgd_shmem *sh)
 {
@@ -101,6 +114,9 @@ static void go_on(struct vgd_shmem *sh)
         payload_of(&sh->asked.range, bytes);
         st = vgd_channel_send_rest(sh->channel, request, VGD_VU_FLAG_NEED_REPLY, bytes,
                                    sizeof(bytes));
+        if (st == VGD_OK && !sh->asked.unmap) {
+            st = send_barrier(sh);
+        }
         sh->asked.phase = VGD_SHMEM_SENT;
     } else {
         st = vgd_channel_send_rest(sh->channel, request | WITHDRAWN, 0, NULL, 0);
@@ -138,6 +154,7 @@ bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *ran
     sh->asked.unmap = unmap;
     sh->asked.wanted = true;
     sh->asked.has_token = false;
+    sh->asked.answered = false;
     sh->asked.deadline_ns = UINT64_MAX;
     sh->asked.range = *range;
     if (unmap) {
@@ -147,35 +164,6 @@ bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *ran
     }
     sh->asked.look_ns = LOOK_FIRST_NS;
     vgd_shmem_look(sh);
-    return true;
-}
-
-void vgd_shmem_give_up_proof(struct vgd_shmem *sh)
-{
-    struct vgd_shmem_entry *e = NULL;
-    if (sh->asked.phase == VGD_SHMEM_PROVING && sh->asked.has_token) {
-        e = vgd_shmem_find_mapped(sh, &sh->asked.range);
-    }
-    if (e != NULL) {
-        vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
-    }
-}
-
-/*
- * QEMU 11.1 acknowledges a map before it carries it out: a guest that is told at once writes into
- * nothing (seen under TCG: one map in fifty lost its first bytes). Requests are handled one after
- * the other, so the answer to a later one is the proof. Taking back a shared object that was never
- * there has no effect and is refused without a word.
- */
-static bool ask_for_proof(struct vgd_shmem *sh)
-{
-    static const uint8_t no_object[VGD_VU_UUID_SIZE];
-    sh->asked.phase = VGD_SHMEM_PROVING;
-    if (vgd_channel_send(sh->channel, VGD_VU_BACKEND_SHARED_OBJECT_REMOVE, VGD_VU_FLAG_NEED_REPLY,
-                         no_object, sizeof(no_object), NULL, 0) != VGD_OK) {
-        channel_broken(sh, "it takes no requests");
-        return false;
-    }
     return true;
 }
 
@@ -211,25 +199,30 @@ static void unmapped(struct vgd_shmem *sh, bool ok)
 /* False: the channel is gone. */
 static bool take_reply(struct vgd_shmem *sh, const struct vgd_vu_message *msg)
 {
-    bool proof = sh->asked.phase == VGD_SHMEM_PROVING;
-    uint32_t request = sh->asked.unmap ? VGD_VU_BACKEND_SHMEM_UNMAP : VGD_VU_BACKEND_SHMEM_MAP;
-    request = proof ? VGD_VU_BACKEND_SHARED_OBJECT_REMOVE : request;
-    if ((sh->asked.phase != VGD_SHMEM_SENT && !proof) ||
-        (msg->hdr.flags & VGD_VU_FLAG_REPLY) == 0 || msg->hdr.request != request ||
-        msg->hdr.size_bytes != VGD_VU_U64_SIZE || msg->n_fds != 0) {
+    uint32_t request = sh->asked.unmap      ? VGD_VU_BACKEND_SHMEM_UNMAP
+                       : sh->asked.answered ? VGD_VU_BACKEND_VRING_HOST_NOTIFIER_MSG
+                                            : VGD_VU_BACKEND_SHMEM_MAP;
+    if (sh->asked.phase != VGD_SHMEM_SENT || (msg->hdr.flags & VGD_VU_FLAG_REPLY) == 0 ||
+        msg->hdr.request != request || msg->hdr.size_bytes != VGD_VU_U64_SIZE || msg->n_fds != 0) {
         channel_broken(sh, "the VMM sent what is no answer to our request");
         return false;
     }
     struct vgd_reader r = vgd_reader_of(msg->payload, msg->hdr.size_bytes);
-    bool ok = proof || vgd_read_le64(&r) == 0; /* that there was an answer is all that counts */
-    sh->asked.phase = VGD_SHMEM_NOTHING;
-    if (!proof && sh->asked.unmap) {
-        unmapped(sh, ok);
-    } else if (!proof) {
-        mapped(sh, ok);
-        if (ok && sh->asked.has_token) {
-            return ask_for_proof(sh);
+    bool ok = vgd_read_le64(&r) == 0;
+    if (!sh->asked.unmap && !sh->asked.answered) {
+        sh->asked.answered = true;
+        sh->asked.ok = ok;
+        if (sh->held) {
+            vgd_shmem_answer_asked(sh, ok ? VGD_OK : VGD_HOST_FAILED); /* as vgd_shmem_hold */
         }
+        return true;
+    }
+    ok = sh->asked.unmap ? ok : sh->asked.ok;
+    sh->asked.phase = VGD_SHMEM_NOTHING;
+    if (sh->asked.unmap) {
+        unmapped(sh, ok);
+    } else {
+        mapped(sh, ok);
     }
     vgd_shmem_answer_asked(sh, ok ? VGD_OK : VGD_HOST_FAILED);
     return true;

@@ -39,9 +39,8 @@ struct vgd_shmem_op {
 
 enum vgd_shmem_phase {
     VGD_SHMEM_NOTHING,
-    VGD_SHMEM_BEGUN,   /* the VMM has not read the first byte */
-    VGD_SHMEM_SENT,    /* its answer is due */
-    VGD_SHMEM_PROVING, /* a map was acknowledged; whether it is there is being asked */
+    VGD_SHMEM_BEGUN, /* the VMM has not read the first byte */
+    VGD_SHMEM_SENT,  /* its answer is due */
 };
 
 struct vgd_shmem {
@@ -65,6 +64,8 @@ struct vgd_shmem {
         bool unmap;
         bool wanted;    /* false: not to be carried out, or to be undone */
         bool has_token; /* a worker waits for it */
+        bool answered;  /* a map, of which the barrier's answer is still due */
+        bool ok;        /* with answered: what the VMM said */
         uint64_t token, deadline_ns;
         uint64_t look_ns;             /* begun: until we look again by ourselves */
         struct vgd_shmem_entry range; /* a map's owns its fd; an unmap finds its entry by it */
@@ -113,10 +114,6 @@ void vgd_shmem_answer_asked(struct vgd_shmem *sh, enum vgd_status status);
 bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *range);
 /** Go on with a request whose first byte the VMM has read. */
 void vgd_shmem_look(struct vgd_shmem *sh);
-/** A map whose proof will not be waited for must not stay. No effect on anything else that is
- * asked.
- */
-void vgd_shmem_give_up_proof(struct vgd_shmem *sh);
 /** The channel goes, and with it the answer to what was asked. */
 void vgd_shmem_close_channel(struct vgd_shmem *sh);
 /** Watch the channel for what matters now. */
