@@ -244,6 +244,10 @@ static int probe(int argc, char **argv)
             json = true;
         } else if (strcmp(argv[i], "--require-hardware") == 0) {
             options.require_hardware = true;
+        } else if (strcmp(argv[i], "--venus") == 0) {
+            options.venus = true;
+        } else if (strcmp(argv[i], "--render-server") == 0 && i + 1 < argc) {
+            options.render_server = argv[++i];
         } else if (strcmp(argv[i], "--render-node") == 0 && i + 1 < argc) {
             options.render_node = argv[++i];
         } else {

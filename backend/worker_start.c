@@ -19,9 +19,9 @@
 
 struct worker_start {
     struct vgd_link_hello hello;
-    struct vgd_link_ready ready; /* as far as it is known */
-    bool want_gl, want_vulkan;   /* and, so far, nothing speaks against it */
-    bool gl_is_chosen;
+    struct vgd_link_ready ready;         /* as far as it is known */
+    bool want_gl, want_vulkan;           /* and, so far, nothing speaks against it */
+    bool gl_is_chosen, vulkan_is_chosen; /* by an earlier worker, or by now */
     struct vgd_gl_choice gl;
     struct vgd_vk_choice vulkan;
 };
@@ -98,6 +98,10 @@ static void choose_vulkan(struct worker_start *start)
 {
     const struct vgd_link_hello *hello = &start->hello;
     struct vgd_link_ready *ready = &start->ready;
+    if (start->vulkan_is_chosen) {
+        start->want_vulkan = true;
+        return; /* and OpenGL goes the way that it went */
+    }
     struct vgd_gl_trial trial = {0};
     bool has_gl = hello->want_virgl && choose_gl(start, &trial);
     if (hello->want_virgl && !has_gl) {
@@ -108,6 +112,28 @@ static void choose_vulkan(struct worker_start *start)
         vgd_vk_choose(hello->render_node, has_gl ? &start->gl : NULL, has_gl ? &trial : NULL,
                       hello->require_hardware != 0, &start->vulkan, ready->vulkan_note,
                       sizeof(ready->vulkan_note)) == VGD_OK;
+}
+
+static void take_choice(const struct vgd_link_vk_choice *from, struct vgd_vk_choice *out)
+{
+    *out = (struct vgd_vk_choice){.is_software = from->is_software != 0,
+                                  .one_of_many = from->one_of_many != 0,
+                                  .host_memory = from->host_memory != 0};
+    memcpy(out->device_uuid, from->device_uuid, sizeof(out->device_uuid));
+    (void)snprintf(out->name, sizeof(out->name), "%.*s", (int)sizeof(from->name) - 1, from->name);
+    (void)snprintf(out->why, sizeof(out->why), "%.*s", (int)sizeof(from->why) - 1, from->why);
+}
+
+static void tell_choice(const struct vgd_vk_choice *from, bool works,
+                        struct vgd_link_vk_choice *out)
+{
+    *out = (struct vgd_link_vk_choice){.known = works,
+                                       .is_software = from->is_software,
+                                       .one_of_many = from->one_of_many,
+                                       .host_memory = from->host_memory};
+    memcpy(out->device_uuid, from->device_uuid, sizeof(out->device_uuid));
+    set_text(out->name, sizeof(out->name), from->name);
+    set_text(out->why, sizeof(out->why), from->why);
 }
 
 static void no_vulkan(struct worker_start *start, const char *why)
@@ -173,6 +199,7 @@ static enum vgd_status create_render(struct worker *w, struct worker_start *star
     if (start->want_vulkan) {
         set_text(ready->vulkan_note, sizeof(ready->vulkan_note),
                  why[0] != '\0' ? why : start->vulkan.why);
+        tell_choice(&start->vulkan, why[0] == '\0', &ready->vulkan);
     }
     return VGD_OK;
 }
@@ -283,6 +310,8 @@ enum vgd_status vgd_worker_hello(struct worker *w, const struct vgd_link_message
                                        .device_idx = m->choice.device_idx};
     (void)snprintf(start->gl.render_node, sizeof(start->gl.render_node), "%.*s",
                    (int)sizeof(m->choice.render_node) - 1, m->choice.render_node);
+    start->vulkan_is_chosen = m->vulkan.known != 0;
+    take_choice(&m->vulkan, &start->vulkan);
     if (m->want_venus) {
         choose_vulkan(start);
     }

@@ -73,7 +73,8 @@ struct vgd_gpu_memory {
  * asked for before that map is answered; then a map of the same range may follow at once.
  */
 struct vgd_gpu_window {
-    uint64_t size_bytes; /* 0: there is none */
+    uint64_t size_bytes; /* 0: there is none. The same for each worker of a VM: a journal with maps
+                            beyond it is refused */
     /** Put [file->offset_bytes, + @len_bytes) at @offset_bytes of the region. @file is borrowed
      *  during the call. The device has checked bounds, alignment and overlaps. */
     void (*map)(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes,

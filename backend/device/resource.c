@@ -69,7 +69,8 @@ enum vgd_status vgd_resource_materialise(struct vgd_gpu *gpu, struct vgd_resourc
         }
         break;
     case VGD_RESOURCE_BLOB:
-        if (vgd_blob_is_guest(res) && res->backing.iov != NULL) {
+        if (vgd_blob_is_guest(res) && res->backing.iov != NULL &&
+            (gpu->info.blob_mems >> VGD_BLOB_MEM_GUEST & 1) != 0) { /* a new worker may not */
             st = gpu->ops->resource_create_blob(
                 gpu->render, &(struct vgd_render_blob){.res_id = res->id,
                                                        .mem = res->as.blob.mem,

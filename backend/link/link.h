@@ -83,6 +83,16 @@ struct vgd_link_gl_choice {
     char render_node[64];
 };
 
+/* The Vulkan device that a worker chose (struct vgd_vk_choice, which only the renderer knows). */
+struct vgd_link_vk_choice {
+    uint8_t known; /* else the rest is nothing */
+    uint8_t is_software, one_of_many, host_memory;
+    uint8_t pad[4];
+    uint8_t device_uuid[16];
+    char name[VGD_NAME_BYTES];
+    char why[VGD_PATH_BYTES];
+};
+
 struct vgd_link_hello {
     uint32_t version;   /* VGD_LINK_VERSION */
     uint32_t log_level; /* enum vgd_log_level */
@@ -95,6 +105,7 @@ struct vgd_link_hello {
     uint64_t window_bytes;            /* of the host-visible region; 0: there is none */
     char render_node[VGD_PATH_BYTES]; /* "" = choose */
     struct vgd_link_gl_choice choice; /* of an earlier worker: go that way at once */
+    struct vgd_link_vk_choice vulkan; /* the same */
 };
 
 /* Which Vulkan the render server is to see: its environment is made of this. */
@@ -191,6 +202,7 @@ struct vgd_link_ready {
     char vulkan_note[VGD_PATH_BYTES]; /* how its device was chosen, or why there is none */
     char note[VGD_PATH_BYTES];        /* how the GPU was chosen, or why there is no 3D */
     struct vgd_link_gl_choice choice;
+    struct vgd_link_vk_choice vulkan;
 };
 
 struct vgd_link_scanout {

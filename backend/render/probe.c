@@ -3,75 +3,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <json.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
-#if __has_include(<vulkan/vulkan_core.h>)
-#define VK_NO_PROTOTYPES
-#include <vulkan/vulkan_core.h>
-#define HAVE_VULKAN_HEADERS 1
-#else
-#define HAVE_VULKAN_HEADERS 0
-#endif
 
 #include "child.h"
-#include "egl_load.h"
 #include "fd.h"
 #include "log.h"
 #include "loop.h"
+#include "probe_report.h"
 #include "virgl.h"
 
-#define PROBE_VERSION 1 /* of the JSON */
 #define VIRGL_DEADLINE_MS 20000
-#define VULKAN_DEADLINE_MS 10000
-#define VULKAN_DEVICES_MAX 8u
-#define REASON_BYTES 256u
-
-/* What was found out, before it is written either way. */
-
-struct node_report {
-    char path[64], driver[32];
-    char denied[64]; /* why the node cannot be opened; "" if it can */
-    struct vgd_gl_trial trial;
-};
-
-struct vulkan_device {
-    char name[128], driver[128], type[16];
-    uint32_t api_version;
-    bool dma_buf, memory_fd, host_memory;
-};
-
-struct vulkan_report {
-    bool ok;
-    char reason[REASON_BYTES];
-    uint32_t n_devices;
-    struct vulkan_device devices[VULKAN_DEVICES_MAX];
-};
-
-struct virgl_report {
-    bool ok;
-    char reason[REASON_BYTES];
-    char gpu_name[128];
-    bool is_software, exports_dmabuf;
-    uint32_t n_capsets;
-    struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
-    uint64_t start_us, private_dirty_kib;
-};
-
-struct report {
-    uint32_t n_nodes;
-    struct node_report nodes[VGD_RENDER_NODES_MAX];
-    struct vgd_gl_trial surfaceless;
-    uint32_t n_devices;
-    struct vgd_gl_trial devices[VGD_EGL_DEVICES_MAX];
-    struct vulkan_report vulkan;
-    char udmabuf[REASON_BYTES]; /* "" when it can be used */
-    char libraries[REASON_BYTES];
-    enum vgd_status chosen;
-    struct vgd_gl_choice choice;
-    struct virgl_report virgl;
-};
+#define VENUS_DEADLINE_MS 40000 /* the renderer's own limits come first */
 
 /* Private_Dirty of this process. */
 static uint64_t private_dirty_kib(void)
@@ -108,7 +55,7 @@ static void no_loss(void *user, uint32_t ctx_id)
 /* In a child: start the renderer for real. */
 static void answer_virgl(const void *question, void *answer)
 {
-    struct virgl_report *report = answer;
+    struct vgd_probe_virgl *report = answer;
     struct vgd_virgl_options options = {
         .want_virgl = true,
         .choice = question,
@@ -137,124 +84,93 @@ static void answer_virgl(const void *question, void *answer)
     memcpy(report->capsets, info.capsets, sizeof(report->capsets));
 }
 
-#if HAVE_VULKAN_HEADERS
-static const char *device_type(VkPhysicalDeviceType type)
+/* In a child: a render server with one context. */
+static bool start_server(const char *path, int *out_fd)
 {
-    switch (type) {
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
-        return "integrated";
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
-        return "discrete";
-    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
-        return "virtual";
-    case VK_PHYSICAL_DEVICE_TYPE_CPU:
-        return "cpu";
-    default:
-        return "other";
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
+        return false;
     }
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        char number[16];
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int fd = fcntl(fds[1], F_DUPFD, 3); /* not close-on-exec */
+        (void)snprintf(number, sizeof(number), "%d", fd);
+        if (fd >= 0 && getppid() == parent) {
+            (void)execl(path, path, "--socket-fd", number, (char *)NULL);
+        }
+        _exit(EXIT_FAILURE);
+    }
+    (void)close(fds[1]);
+    *out_fd = fds[0];
+    return pid > 0;
 }
 
-struct vulkan {
-    PFN_vkGetInstanceProcAddr get_proc;
-    VkInstance instance;
-};
-
-#define VULKAN_FUNCTION(vk, name) ((PFN_##name)(vk)->get_proc((vk)->instance, #name))
-
-static void device_extensions(const struct vulkan *vk, VkPhysicalDevice device,
-                              struct vulkan_device *out)
+static void answer_venus(const void *question, void *answer)
 {
-    PFN_vkEnumerateDeviceExtensionProperties enumerate =
-        VULKAN_FUNCTION(vk, vkEnumerateDeviceExtensionProperties);
-    uint32_t n = 0;
-    if (enumerate == NULL || enumerate(device, NULL, &n, NULL) != VK_SUCCESS || n == 0) {
+    const struct vgd_probe_venus *asked = question;
+    struct vgd_probe_venus *venus = answer;
+    int server_fd = -1;
+    *venus = *asked;
+    struct vgd_virgl_options options = {
+        .vulkan = &asked->choice,
+        .server_fd = &server_fd,
+        .loop = vgd_loop_create(),
+        .callbacks = {.fence_done = no_fence, .context_lost = no_loss},
+    };
+    if (options.loop == NULL || !start_server(asked->server_path, &server_fd)) {
+        (void)snprintf(venus->reason, sizeof(venus->reason), "out of fds or processes");
         return;
     }
-    VkExtensionProperties *list = calloc(n, sizeof(*list));
-    if (list != NULL && enumerate(device, NULL, &n, list) >= VK_SUCCESS) {
-        for (uint32_t i = 0; i < n; i++) {
-            const char *name = list[i].extensionName;
-            out->dma_buf |= strcmp(name, "VK_EXT_external_memory_dma_buf") == 0;
-            out->memory_fd |= strcmp(name, "VK_KHR_external_memory_fd") == 0;
-            out->host_memory |= strcmp(name, "VK_EXT_external_memory_host") == 0;
+    uint64_t start_ns = vgd_now_ns();
+    struct vgd_render *r = NULL;
+    venus->ok = vgd_virgl_create(&options, &r, venus->reason, sizeof(venus->reason)) == VGD_OK;
+    venus->start_us = (vgd_now_ns() - start_ns) / 1000u;
+}
+
+/* Where distributions put it. */
+static void find_server(const char *named, char *out)
+{
+    static const char *const places[] = {"/usr/libexec/virgl_render_server",
+                                         "/usr/lib/virgl_render_server",
+                                         "/usr/local/libexec/virgl_render_server"};
+    if (named != NULL && named[0] != '\0') {
+        (void)snprintf(out, VGD_PROBE_REASON_BYTES, "%s", named);
+        return;
+    }
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && out[0] == '\0'; i++) {
+        if (access(places[i], X_OK) == 0) {
+            (void)snprintf(out, VGD_PROBE_REASON_BYTES, "%s", places[i]);
         }
     }
-    free(list);
 }
 
-static void describe_device(const struct vulkan *vk, VkPhysicalDevice device,
-                            struct vulkan_device *out)
+static void probe_venus(const struct vgd_probe_options *options, struct vgd_probe_report *rep)
 {
-    VkPhysicalDeviceDriverProperties driver = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
-    VkPhysicalDeviceProperties2 properties = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &driver};
-    PFN_vkGetPhysicalDeviceProperties2 get = VULKAN_FUNCTION(vk, vkGetPhysicalDeviceProperties2);
-    if (get == NULL) {
+    struct vgd_probe_venus *venus = &rep->venus;
+    struct vgd_gl_trial trial = {0};
+    find_server(options->render_server, venus->server_path);
+    if (rep->virgl.ok) {
+        vgd_gl_try(rep->choice.platform, rep->choice.render_node, rep->choice.device_idx, &trial);
+    }
+    venus->chosen = vgd_vk_choose(options->render_node, trial.ok ? &rep->choice : NULL,
+                                  trial.ok ? &trial : NULL, options->require_hardware,
+                                  &venus->choice, venus->reason, sizeof(venus->reason)) == VGD_OK;
+    if (!venus->chosen) {
         return;
     }
-    get(device, &properties);
-    (void)snprintf(out->name, sizeof(out->name), "%.127s", properties.properties.deviceName);
-    (void)snprintf(out->type, sizeof(out->type), "%s",
-                   device_type(properties.properties.deviceType));
-    (void)snprintf(out->driver, sizeof(out->driver), "%.60s %.60s", driver.driverName,
-                   driver.driverInfo);
-    out->api_version = properties.properties.apiVersion;
-    device_extensions(vk, device, out);
-}
-
-static void answer_vulkan(const void *question, void *answer)
-{
-    (void)question;
-    struct vulkan_report *report = answer;
-    struct vulkan vk = {0};
-    void *lib = dlopen("libvulkan.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (lib == NULL) {
-        (void)snprintf(report->reason, sizeof(report->reason),
-                       "libvulkan.so.1 is missing: install libvulkan1 (Debian)");
+    if (venus->server_path[0] == '\0' || access(venus->server_path, X_OK) != 0) {
+        (void)snprintf(venus->reason, sizeof(venus->reason),
+                       "virgl_render_server is missing: install virgl-server (Debian)");
         return;
     }
-    vgd_dl_function(lib, "vkGetInstanceProcAddr", &vk.get_proc);
-    PFN_vkCreateInstance create =
-        vk.get_proc != NULL ? VULKAN_FUNCTION(&vk, vkCreateInstance) : NULL;
-    const VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
-                                   .pApplicationName = "vgd",
-                                   .apiVersion = VK_API_VERSION_1_2};
-    const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-                                       .pApplicationInfo = &app};
-    if (create == NULL || create(&info, NULL, &vk.instance) != VK_SUCCESS) {
-        (void)snprintf(report->reason, sizeof(report->reason),
-                       "no Vulkan driver: install mesa-vulkan-drivers (Debian)");
-        return;
-    }
-    PFN_vkEnumeratePhysicalDevices enumerate = VULKAN_FUNCTION(&vk, vkEnumeratePhysicalDevices);
-    VkPhysicalDevice devices[VULKAN_DEVICES_MAX];
-    uint32_t n = VULKAN_DEVICES_MAX;
-    if (enumerate == NULL || enumerate(vk.instance, &n, devices) < VK_SUCCESS) {
-        (void)snprintf(report->reason, sizeof(report->reason), "devices cannot be listed");
-        return;
-    }
-    report->ok = true;
-    report->n_devices = n;
-    for (uint32_t i = 0; i < n; i++) {
-        describe_device(&vk, devices[i], &report->devices[i]);
-    }
-}
-#else
-static void answer_vulkan(const void *question, void *answer)
-{
-    (void)question;
-    struct vulkan_report *report = answer;
-    (void)snprintf(report->reason, sizeof(report->reason), "this build has no Vulkan headers");
-}
-#endif
-
-static void probe_vulkan(struct report *rep)
-{
+    struct vgd_probe_venus asked = *venus;
     char reason[VGD_CHILD_REASON_BYTES];
-    if (!vgd_child_ask(answer_vulkan, NULL, &rep->vulkan, sizeof(rep->vulkan), VULKAN_DEADLINE_MS,
-                       reason)) {
-        (void)snprintf(rep->vulkan.reason, sizeof(rep->vulkan.reason), "%s", reason);
+    if (!vgd_child_ask(answer_venus, &asked, venus, sizeof(*venus), VENUS_DEADLINE_MS, reason)) {
+        *venus = asked;
+        (void)snprintf(venus->reason, sizeof(venus->reason), "virglrenderer %s", reason);
     }
 }
 
@@ -263,7 +179,7 @@ static bool is_named(const struct vgd_probe_options *options)
     return options->render_node != NULL && options->render_node[0] != '\0';
 }
 
-static void probe_nodes(const struct vgd_probe_options *options, struct report *rep)
+static void probe_nodes(const struct vgd_probe_options *options, struct vgd_probe_report *rep)
 {
     char paths[VGD_RENDER_NODES_MAX][64];
     uint32_t n;
@@ -274,7 +190,7 @@ static void probe_nodes(const struct vgd_probe_options *options, struct report *
         n = vgd_render_nodes_list(paths);
     }
     for (uint32_t i = 0; i < n; i++) {
-        struct node_report *node = &rep->nodes[rep->n_nodes++];
+        struct vgd_probe_node *node = &rep->nodes[rep->n_nodes++];
         memcpy(node->path, paths[i], sizeof(node->path));
         vgd_render_node_driver(node->path, node->driver, sizeof(node->driver));
         if (access(node->path, R_OK | W_OK) != 0) {
@@ -285,7 +201,7 @@ static void probe_nodes(const struct vgd_probe_options *options, struct report *
     }
 }
 
-static void probe_udmabuf(struct report *rep)
+static void probe_udmabuf(struct vgd_probe_report *rep)
 {
     VGD_AUTO_FD fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
     if (fd < 0) {
@@ -295,15 +211,15 @@ static void probe_udmabuf(struct report *rep)
     }
 }
 
-static void probe_virgl(const struct vgd_probe_options *options, struct report *rep)
+static void probe_virgl(const struct vgd_probe_options *options, struct vgd_probe_report *rep)
 {
-    struct virgl_report *virgl = &rep->virgl;
+    struct vgd_probe_virgl *virgl = &rep->virgl;
     if (rep->libraries[0] != '\0') {
         memcpy(virgl->reason, rep->libraries, sizeof(virgl->reason));
         rep->chosen = VGD_HOST_FAILED;
         return;
     }
-    char why[REASON_BYTES] = "";
+    char why[VGD_PROBE_REASON_BYTES] = "";
     rep->chosen =
         vgd_gl_choose(options->render_node, options->platform, &rep->choice, why, sizeof(why));
     if (rep->chosen != VGD_OK) {
@@ -322,7 +238,7 @@ static void probe_virgl(const struct vgd_probe_options *options, struct report *
     }
 }
 
-static void probe_all(const struct vgd_probe_options *options, struct report *rep)
+static void probe_all(const struct vgd_probe_options *options, struct vgd_probe_report *rep)
 {
     probe_nodes(options, rep);
     if (!is_named(options)) {
@@ -332,7 +248,7 @@ static void probe_all(const struct vgd_probe_options *options, struct report *re
         for (uint32_t i = 0; i < rep->n_devices; i++) {
             vgd_gl_try(VGD_GL_DEVICE, NULL, (int)i, &rep->devices[i]);
         }
-        probe_vulkan(rep);
+        vgd_vk_list(&rep->vulkan);
     } else {
         static const char skipped[] = "not tried: a render node was named";
         memcpy(rep->surfaceless.reason, skipped, sizeof(skipped));
@@ -341,250 +257,28 @@ static void probe_all(const struct vgd_probe_options *options, struct report *re
     probe_udmabuf(rep);
     (void)vgd_gl_libraries_present(rep->libraries, sizeof(rep->libraries));
     probe_virgl(options, rep);
-}
-
-/* JSON. */
-
-static void add_text(struct json_object *o, const char *key, const char *value)
-{
-    (void)json_object_object_add(o, key, json_object_new_string(value));
-}
-
-static void add_bool(struct json_object *o, const char *key, bool value)
-{
-    (void)json_object_object_add(o, key, json_object_new_boolean(value));
-}
-
-static void add_number(struct json_object *o, const char *key, uint64_t value)
-{
-    (void)json_object_object_add(o, key, json_object_new_int64((int64_t)value));
-}
-
-static struct json_object *add_object(struct json_object *o, const char *key)
-{
-    struct json_object *child = json_object_new_object();
-    (void)json_object_object_add(o, key, child);
-    return child;
-}
-
-static struct json_object *add_array(struct json_object *o, const char *key)
-{
-    struct json_object *child = json_object_new_array();
-    (void)json_object_object_add(o, key, child);
-    return child;
-}
-
-static struct json_object *append_object(struct json_object *array)
-{
-    struct json_object *child = json_object_new_object();
-    (void)json_object_array_add(array, child);
-    return child;
-}
-
-static void json_trial(struct json_object *o, const struct vgd_gl_trial *t)
-{
-    add_bool(o, "usable", t->ok);
-    if (!t->ok) {
-        add_text(o, "reason", t->reason);
-        return;
+    if (!is_named(options) || options->venus) {
+        probe_venus(options, rep);
+    } else {
+        (void)snprintf(rep->venus.reason, sizeof(rep->venus.reason),
+                       "not tried, since drivers look at every GPU: ask with --venus");
     }
-    add_bool(o, "software", t->is_software);
-    add_text(o, "egl_vendor", t->egl_vendor);
-    add_text(o, "egl_version", t->egl_version);
-    add_text(o, "client_apis", t->client_apis);
-    add_text(o, "gl_renderer", t->gl_renderer);
-    add_text(o, "gl_version", t->gl_version);
-    add_text(o, "es_version", t->es_version);
-    add_bool(o, "dmabuf_export_extension", t->dmabuf_export);
-}
-
-static void json_vulkan(struct json_object *root, const struct vulkan_report *vulkan)
-{
-    struct json_object *o = add_object(root, "vulkan");
-    add_bool(o, "usable", vulkan->ok);
-    add_text(o, "reason", vulkan->reason);
-    struct json_object *devices = add_array(o, "devices");
-    for (uint32_t i = 0; i < vulkan->n_devices; i++) {
-        const struct vulkan_device *d = &vulkan->devices[i];
-        struct json_object *device = append_object(devices);
-        char version[32];
-        (void)snprintf(version, sizeof(version), "%u.%u.%u", (d->api_version >> 22) & 0x7fu,
-                       (d->api_version >> 12) & 0x3ffu, d->api_version & 0xfffu);
-        add_text(device, "name", d->name);
-        add_text(device, "type", d->type);
-        add_text(device, "driver", d->driver);
-        add_text(device, "api_version", version);
-        add_bool(device, "external_memory_dma_buf", d->dma_buf);
-        add_bool(device, "external_memory_fd", d->memory_fd);
-        add_bool(device, "external_memory_host", d->host_memory);
-    }
-}
-
-static void json_virgl(struct json_object *root, const struct report *rep)
-{
-    struct json_object *o = add_object(root, "virgl");
-    add_text(o, "library_build", vgd_virgl_build_version());
-    add_text(o, "library_runtime", vgd_virgl_runtime_version());
-    add_bool(o, "usable", rep->virgl.ok);
-    add_text(o, "reason", rep->virgl.reason);
-    if (rep->chosen == VGD_OK) {
-        add_text(o, "platform", vgd_gl_platform_name(rep->choice.platform));
-        add_text(o, "render_node", rep->choice.render_node);
-        add_text(o, "why", rep->choice.why);
-    }
-    if (!rep->virgl.ok) {
-        return;
-    }
-    add_text(o, "gpu", rep->virgl.gpu_name);
-    add_bool(o, "software", rep->virgl.is_software);
-    add_bool(o, "dmabuf_scanout", rep->virgl.exports_dmabuf);
-    add_number(o, "start_us", rep->virgl.start_us);
-    add_number(o, "private_dirty_kib", rep->virgl.private_dirty_kib);
-    struct json_object *capsets = add_array(o, "capsets");
-    for (uint32_t i = 0; i < rep->virgl.n_capsets; i++) {
-        const struct vgd_capset *c = &rep->virgl.capsets[i];
-        struct json_object *capset = append_object(capsets);
-        add_number(capset, "id", c->id);
-        add_text(capset, "name", vgd_capset_name(c->id));
-        add_number(capset, "max_version", c->max_version);
-        add_number(capset, "size_bytes", c->size_bytes);
-    }
-}
-
-static void write_json(const struct report *rep, FILE *out)
-{
-    struct json_object *root = json_object_new_object();
-    add_number(root, "version", PROBE_VERSION);
-    struct json_object *nodes = add_array(root, "render_nodes");
-    for (uint32_t i = 0; i < rep->n_nodes; i++) {
-        struct json_object *node = append_object(nodes);
-        add_text(node, "path", rep->nodes[i].path);
-        add_text(node, "driver", rep->nodes[i].driver);
-        if (rep->nodes[i].denied[0] != '\0') {
-            add_bool(node, "usable", false);
-            add_text(node, "reason", rep->nodes[i].denied);
-        } else {
-            json_trial(node, &rep->nodes[i].trial);
-        }
-    }
-    struct json_object *egl = add_array(root, "egl");
-    struct json_object *surfaceless = append_object(egl);
-    add_text(surfaceless, "platform", vgd_gl_platform_name(VGD_GL_SURFACELESS));
-    json_trial(surfaceless, &rep->surfaceless);
-    for (uint32_t i = 0; i < rep->n_devices; i++) {
-        struct json_object *device = append_object(egl);
-        add_text(device, "platform", vgd_gl_platform_name(VGD_GL_DEVICE));
-        add_number(device, "device", i);
-        json_trial(device, &rep->devices[i]);
-    }
-    json_vulkan(root, &rep->vulkan);
-    struct json_object *udmabuf = add_object(root, "udmabuf");
-    add_bool(udmabuf, "usable", rep->udmabuf[0] == '\0');
-    add_text(udmabuf, "reason", rep->udmabuf);
-    json_virgl(root, rep);
-    add_text(root, "renderer", rep->virgl.ok ? "virgl" : "pixman");
-    (void)fprintf(out, "%s\n",
-                  json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY |
-                                                           JSON_C_TO_STRING_NOSLASHESCAPE));
-    (void)json_object_put(root);
-}
-
-/* Text. */
-
-static void text_trial(FILE *out, const struct vgd_gl_trial *t)
-{
-    if (!t->ok) {
-        (void)fprintf(out, "no (%s)\n", t->reason);
-        return;
-    }
-    (void)fprintf(out, "%s%s\n", t->gl_renderer, t->is_software ? "  [SOFTWARE]" : "");
-    (void)fprintf(out, "      %s; %s; EGL %s by %s%s\n", t->gl_version,
-                  t->es_version[0] != '\0' ? t->es_version : "no OpenGL ES", t->egl_version,
-                  t->egl_vendor, t->dmabuf_export ? "; dma-buf export extension" : "");
-}
-
-static void text_chosen(FILE *out, const struct report *rep)
-{
-    const struct virgl_report *virgl = &rep->virgl;
-    if (!virgl->ok) {
-        (void)fprintf(out, "Chosen: software 2D, no 3D for the guest\n  because %s\n",
-                      virgl->reason);
-        return;
-    }
-    (void)fprintf(out, "Chosen: 3D by virgl on %s%s%s\n",
-                  vgd_gl_platform_name(rep->choice.platform),
-                  rep->choice.render_node[0] != '\0' ? " " : "", rep->choice.render_node);
-    (void)fprintf(out, "  GPU                 %s%s\n", virgl->gpu_name,
-                  virgl->is_software ? "  [SOFTWARE: no GPU is used]" : "");
-    (void)fprintf(out, "  why                 %s\n", rep->choice.why);
-    (void)fprintf(out, "  scanout             %s\n",
-                  virgl->exports_dmabuf ? "dma-buf" : "read back and copied (no dma-buf export)");
-    (void)fprintf(out, "  capsets            ");
-    for (uint32_t i = 0; i < virgl->n_capsets; i++) {
-        (void)fprintf(out, " %s(%u) version %u, %u bytes%s", vgd_capset_name(virgl->capsets[i].id),
-                      virgl->capsets[i].id, virgl->capsets[i].max_version,
-                      virgl->capsets[i].size_bytes, i + 1 < virgl->n_capsets ? ";" : "");
-    }
-    (void)fprintf(out, "\n  start-up            %llu ms, %llu KiB of memory\n",
-                  (unsigned long long)(virgl->start_us / 1000u),
-                  (unsigned long long)virgl->private_dirty_kib);
-}
-
-static void write_text(const struct report *rep, FILE *out)
-{
-    (void)fprintf(out, "Render nodes\n");
-    for (uint32_t i = 0; i < rep->n_nodes; i++) {
-        const struct node_report *node = &rep->nodes[i];
-        (void)fprintf(out, "  %s (%s): ", node->path,
-                      node->driver[0] != '\0' ? node->driver : "unknown driver");
-        if (node->denied[0] != '\0') {
-            (void)fprintf(out, "no (%s)\n", node->denied);
-        } else {
-            text_trial(out, &node->trial);
-        }
-    }
-    if (rep->n_nodes == 0) {
-        (void)fprintf(out, "  none\n");
-    }
-    (void)fprintf(out, "EGL without a render node\n  surfaceless: ");
-    text_trial(out, &rep->surfaceless);
-    for (uint32_t i = 0; i < rep->n_devices; i++) {
-        (void)fprintf(out, "  device %u: ", i);
-        text_trial(out, &rep->devices[i]);
-    }
-    (void)fprintf(out, "Vulkan\n");
-    if (!rep->vulkan.ok || rep->vulkan.n_devices == 0) {
-        (void)fprintf(out, "  none%s%s\n", rep->vulkan.reason[0] != '\0' ? ": " : "",
-                      rep->vulkan.reason);
-    }
-    for (uint32_t i = 0; i < rep->vulkan.n_devices; i++) {
-        const struct vulkan_device *d = &rep->vulkan.devices[i];
-        (void)fprintf(out, "  %s (%s), %s, Vulkan %u.%u; memory export:%s%s%s%s\n", d->name,
-                      d->type, d->driver, (d->api_version >> 22) & 0x7fu,
-                      (d->api_version >> 12) & 0x3ffu, d->dma_buf ? " dma-buf" : "",
-                      d->memory_fd ? " fd" : "", d->host_memory ? " host-pointer" : "",
-                      d->dma_buf || d->memory_fd || d->host_memory ? "" : " none");
-    }
-    (void)fprintf(out, "udmabuf: %s\n", rep->udmabuf[0] == '\0' ? "usable" : rep->udmabuf);
-    (void)fprintf(out, "virglrenderer: built with %s, running with %s\n", vgd_virgl_build_version(),
-                  vgd_virgl_runtime_version());
-    text_chosen(out, rep);
 }
 
 int vgd_probe_run(const struct vgd_probe_options *options, bool json, FILE *out)
 {
-    struct report *rep = calloc(1, sizeof(*rep));
+    struct vgd_probe_report *rep = calloc(1, sizeof(*rep));
     if (rep == NULL) {
         return 1;
     }
     probe_all(options, rep);
     if (json) {
-        write_json(rep, out);
+        vgd_probe_write_json(rep, out);
     } else {
-        write_text(rep, out);
+        vgd_probe_write_text(rep, out);
     }
     bool asked = options->require_hardware || options->platform != VGD_GL_AUTO || is_named(options);
-    bool failed = asked && !rep->virgl.ok;
+    bool failed = (asked && !rep->virgl.ok) || (options->venus && !rep->venus.ok);
     free(rep);
     return fflush(out) != 0 || ferror(out) || failed ? 1 : 0;
 }

@@ -14,6 +14,10 @@
 #include "render.h"
 #include "vulkan_choose.h"
 
+/* A context's process may have to finish a pipeline before it looks at a message; on a CPU that
+ * takes seconds. */
+#define VGD_VULKAN_CALL_MS 10000
+
 struct vgd_virgl_options {
     const char *render_node;            /* NULL or "": choose; else only this node is ever opened */
     enum vgd_gl_platform platform;      /* VGD_GL_AUTO: choose */
@@ -23,7 +27,9 @@ struct vgd_virgl_options {
     bool want_virgl;                    /* OpenGL contexts */
     const struct vgd_vk_choice *vulkan; /* the device that the render server shows; NULL: no Vulkan
                                            contexts (copied) */
-    int *server_fd; /* with @vulkan: a connected SOCK_SEQPACKET to virgl_render_server; taken */
+    int *server_fd;     /* with @vulkan: a connected SOCK_SEQPACKET to virgl_render_server; taken */
+    int vulkan_call_ms; /* how long a call may wait for a context's process, or for the server,
+                           before that is given up; 0: VGD_VULKAN_CALL_MS */
     struct vgd_loop *loop; /* borrowed; outlives the renderer. Ended with a failure when the render
                               server hangs: this process is then to be replaced with it */
     struct vgd_render_callbacks callbacks; /* copied */

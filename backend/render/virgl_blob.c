@@ -180,72 +180,21 @@ static void sync_view(const struct blob_view *view, uint64_t when)
     }
 }
 
-/* A place in a list of guest pages that only moves on. */
-struct iov_cursor {
-    const struct iovec *iov;
-    uint32_t left_count;
-    uint64_t skip_bytes; /* from the start of *iov; may be more than it holds */
-};
-
-static void copy_on(struct iov_cursor *at, uint8_t *out, size_t n_bytes)
-{
-    while (n_bytes > 0 && at->left_count > 0) {
-        if (at->skip_bytes >= at->iov->iov_len) {
-            at->skip_bytes -= at->iov->iov_len;
-            at->iov++;
-            at->left_count--;
-            continue;
-        }
-        size_t n = at->iov->iov_len - (size_t)at->skip_bytes;
-        n = n < n_bytes ? n : n_bytes;
-        memcpy(out, (const uint8_t *)at->iov->iov_base + at->skip_bytes, n);
-        at->skip_bytes += n;
-        out += n;
-        n_bytes -= n;
-    }
-    memset(out, 0, n_bytes); /* the backing is gone, or was never as long */
-}
-
 enum vgd_status vgd_virgl_blob_read_pixels(struct resource *res, const struct vgd_image *image,
                                            struct vgd_rect rect, void *out, size_t stride_bytes)
 {
-    size_t row_bytes = (size_t)rect.w_px * VGD_BYTES_PER_PIXEL;
-    if (!vgd_pixels_known_format(image->format)) {
-        return VGD_UNSUPPORTED;
-    }
-    if (stride_bytes < row_bytes || image->stride_bytes < row_bytes) {
-        return VGD_RANGE;
-    }
-    if (row_bytes == 0 || rect.h_px == 0) {
-        return VGD_OK;
-    }
-    uint64_t first = image->offset_bytes + (uint64_t)rect.y_px * image->stride_bytes +
-                     (uint64_t)rect.x_px * VGD_BYTES_PER_PIXEL;
-    uint64_t last = first + (uint64_t)(rect.h_px - 1) * image->stride_bytes + row_bytes;
-    if (last > res->blob_bytes) {
-        return VGD_RANGE; /* the device has checked this */
-    }
-    uint8_t *row = out;
     if (res->blob_mem == VGD_BLOB_MEM_GUEST) {
-        struct iov_cursor at = {.iov = res->iov, .left_count = res->n_iov, .skip_bytes = first};
-        for (uint32_t y = 0; y < rect.h_px; y++, row += stride_bytes) {
-            copy_on(&at, row, row_bytes);
-            at.skip_bytes += image->stride_bytes - row_bytes;
-        }
-    } else {
-        enum vgd_status st = view_blob(res);
-        if (st != VGD_OK) {
-            return st;
-        }
-        const uint8_t *from = (const uint8_t *)res->view.data + first;
-        sync_view(&res->view, DMA_BUF_SYNC_START);
-        for (uint32_t y = 0; y < rect.h_px; y++, row += stride_bytes, from += image->stride_bytes) {
-            memcpy(row, from, row_bytes);
-        }
-        sync_view(&res->view, DMA_BUF_SYNC_END);
+        return vgd_pixels_read_image(image, res->iov, res->n_iov, rect, out, stride_bytes);
     }
-    vgd_pixels_convert(image->format, rect.w_px, rect.h_px, out, stride_bytes, out, stride_bytes);
-    return VGD_OK;
+    enum vgd_status st = view_blob(res);
+    if (st != VGD_OK) {
+        return st;
+    }
+    const struct iovec whole = {.iov_base = res->view.data, .iov_len = res->blob_bytes};
+    sync_view(&res->view, DMA_BUF_SYNC_START);
+    st = vgd_pixels_read_image(image, &whole, 1, rect, out, stride_bytes);
+    sync_view(&res->view, DMA_BUF_SYNC_END);
+    return st;
 }
 
 /* virtio-gpu names the bytes in memory order, DRM from the highest to the lowest. */

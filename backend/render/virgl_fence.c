@@ -107,6 +107,7 @@ void vgd_virgl_poll_timer_fired(void *user)
 void vgd_virgl_batch_end(struct vgd_render *r)
 {
     struct virgl *v = virgl_of(r);
+    vgd_virgl_venus_batch_end(v);
     if (v->fences_count == 0) {
         return;
     }

@@ -118,6 +118,8 @@ struct virgl {
     struct vgd_timer *venus_timer; /* tells of losses; polls what has no descriptor to wait on */
     struct vgd_watch *server_watch;
     bool venus_signalled;         /* written by the library's callback, inside its poll */
+    bool venus_asked;             /* since the last batch_end, for a fence without a descriptor */
+    int venus_call_ms;            /* how long a call may wait for a process */
     uint32_t venus_count;         /* contexts with a process */
     uint64_t venus_wait_start_ns; /* when the venus_timer's polling last saw a fence signal */
     int server_fd;                /* get_server_fd: the library's once it has asked */
@@ -164,7 +166,7 @@ enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
                                                const struct vgd_render_blob *blob);
 enum vgd_status vgd_virgl_blob_export(struct vgd_render *r, uint32_t res_id,
                                       struct vgd_blob_file *out);
-/** A picture in a blob; @rect is inside @image, @res is a blob. */
+/** A picture in a blob; @res is one. */
 VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_read_pixels(struct resource *res,
                                                           const struct vgd_image *image,
                                                           struct vgd_rect rect, void *out,
@@ -207,7 +209,7 @@ void vgd_virgl_context_end(struct virgl *v, struct context *ctx);
 /** Set up what Vulkan contexts need before the library starts; takes *@server_fd. */
 VGD_MUST_CHECK bool vgd_virgl_venus_prepare(struct virgl *v, int *server_fd, char *why,
                                             size_t why_bytes);
-/** Does it really work? One context, with a blob and a fence; takes VENUS_CALL_MS a call at most.
+/** Does it really work? One context, with a blob and a fence; takes venus_call_ms a call at most.
  */
 VGD_MUST_CHECK bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes);
 void vgd_virgl_venus_finish(struct virgl *v);
@@ -217,6 +219,8 @@ int vgd_virgl_get_server_fd(void *cookie, uint32_t version);
 void vgd_virgl_write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t seq);
 /** Tell the device of what vgd_virgl_write_context_fence has noted. It may call any operation. */
 void vgd_virgl_venus_deliver(struct virgl *v);
+/** Look for a moment for fences that were just asked for, where nothing else would tell. */
+void vgd_virgl_venus_batch_end(struct virgl *v);
 /** Make the library's context and learn its process. @text_len at most 64. */
 VGD_MUST_CHECK enum vgd_status vgd_virgl_venus_create(struct virgl *v, struct context *ctx,
                                                       const char *text, uint32_t text_len);
@@ -226,8 +230,8 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
                                       uint64_t seq, bool *out_done);
 /** Is the process gone? Then the context is lost from here on. */
 bool vgd_virgl_venus_is_lost(struct virgl *v, struct context *ctx);
-/** Around each call of the library that may wait for the process of @ctx (NULL: for the render
- * server): one that takes longer than VENUS_CALL_MS fails, and costs that process its life. */
+/** Around each call of the library that may wait for the process of @ctx: one that takes longer
+ * than venus_call_ms fails, and costs that process its life. */
 void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx);
 void vgd_virgl_venus_end(struct virgl *v, struct context *ctx);
 

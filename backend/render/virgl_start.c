@@ -188,8 +188,9 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
     }
     if (v->has_venus) {
         flags |= VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER;
-        /* A descriptor for each Vulkan context that tells of fences. With OpenGL it would also make
-         * a thread for OpenGL's fences, which is slower than polling (virgl_fence.c). */
+        /* A descriptor for each Vulkan context that tells of fences. With OpenGL the flag would
+         * also make a thread for OpenGL's fences, and that one loses a fence for good when a
+         * context is destroyed while it waits for another's. */
         flags |= v->has_gl ? 0 : VIRGL_RENDERER_THREAD_SYNC;
     }
     (void)virgl_set_debug_callback(lib_log);
@@ -292,7 +293,7 @@ static enum vgd_status learn(struct virgl *v, const struct vgd_virgl_options *op
         v->is_software = vgd_gl_is_software(v->gpu_name);
         learn_export(v);
     }
-    if (v->has_venus) {
+    if (v->has_venus && options->vulkan != NULL) {
         (void)snprintf(v->vulkan_name, sizeof(v->vulkan_name), "%s", options->vulkan->name);
         v->is_software = v->is_software || options->vulkan->is_software;
     }
@@ -343,6 +344,7 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
     v->loop = options->loop;
     v->drm_fd = v->server_fd = v->server_socket_fd = -1;
     v->has_gl = options->want_virgl;
+    v->venus_call_ms = options->vulkan_call_ms != 0 ? options->vulkan_call_ms : VGD_VULKAN_CALL_MS;
     v->poll_timer = vgd_timer_create(options->loop, vgd_virgl_poll_timer_fired, v);
     enum vgd_status st = v->poll_timer != NULL ? VGD_OK : VGD_NO_MEMORY;
     if (st == VGD_OK && v->has_gl) {
@@ -360,7 +362,10 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
         vgd_fd_closep(&v->drm_fd);
         st = retry && init_library(v, why, why_bytes) ? VGD_OK : VGD_HOST_FAILED;
         if (st == VGD_OK) {
-            (void)snprintf(why, why_bytes, "virglrenderer cannot start with its render server");
+            (void)snprintf(
+                why, why_bytes,
+                "the render server ended at once: is virgl_render_server of the same version "
+                "as libvirglrenderer (package virgl-server)?");
         }
     }
     if (st != VGD_OK) {

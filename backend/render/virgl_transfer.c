@@ -273,8 +273,8 @@ enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id,
         return VGD_NO_RESOURCE;
     }
     if (res->is_blob) {
-        bool fits = image != NULL && vgd_pixels_rect_fits(rect, image->w_px, image->h_px);
-        return fits ? vgd_virgl_blob_read_pixels(res, image, rect, out, stride_bytes) : VGD_RANGE;
+        return image != NULL ? vgd_virgl_blob_read_pixels(res, image, rect, out, stride_bytes)
+                             : VGD_RANGE;
     }
     if (res->is_2d && !res->gl_newer) {
         return vgd_pixels_read(&res->shadow, rect, out, stride_bytes);

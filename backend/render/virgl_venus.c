@@ -5,7 +5,7 @@
  * a message to the context's own process, which the render server made. Creating a context or a
  * blob waits for the answer.
  *
- *   live --(its process ends, or does not answer within VENUS_CALL_MS)--> lost --> destroyed
+ *   live --(its process ends, or does not answer within vulkan_call_ms)--> lost --> destroyed
  *
  * A context's process ends for a reason of the guest's own (a fence on a ring that it never bound,
  * a broken command), by a driver that crashes, or because somebody kills it. That is seen at once
@@ -29,12 +29,10 @@
 #include "fd.h"
 #include "log.h"
 
-/* A context's process may have to finish a pipeline before it looks at a message; on a CPU that
- * takes seconds. */
-#define VENUS_CALL_MS 10000
 /* The render server makes 256 processes, those not yet gone among them, and 0.10's ends itself when
  * it is asked for one more. */
 #define VENUS_CONTEXTS_MAX 192u
+#define SPIN_NS 20000u /* an answer of an idle process takes less */
 #define POLL_FASTEST_NS 20000u
 #define POLL_SLOWEST_NS 1000000u
 #define POLL_WAIT_SHARE 4u /* the next look comes after this part of the wait so far */
@@ -58,9 +56,9 @@ static bool hung_up(int fd)
     return fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
-void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx)
+static void server_begin(const struct virgl *v)
 {
-    vgd_call_guard_begin(ctx != NULL ? ctx->venus->socket_fd : v->server_socket_fd, VENUS_CALL_MS);
+    vgd_call_guard_begin(v->server_socket_fd, v->venus_call_ms);
 }
 
 static void forget_server(struct virgl *v)
@@ -75,6 +73,17 @@ static void server_ended(void *user, uint32_t events)
     (void)events;
     vgd_log(VGD_LOG_WARNING, "render", "the render server is gone: no new Vulkan contexts");
     forget_server(v);
+}
+
+static void server_end(struct virgl *v)
+{
+    if (vgd_call_guard_end()) {
+        /* Without its server this process is half of what it should be: both are made anew. */
+        vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d ms",
+                v->venus_call_ms);
+        forget_server(v);
+        vgd_loop_quit(v->loop, EXIT_FAILURE);
+    }
 }
 
 static void close_venus(struct venus *venus)
@@ -92,9 +101,9 @@ static void end_context(struct virgl *v, struct context *ctx)
     }
     close_venus(ctx->venus);
     v->venus_count--;
-    vgd_virgl_venus_begin(v, NULL);
+    server_begin(v);
     virgl_renderer_context_destroy(ctx->id);
-    vgd_virgl_venus_end(v, NULL);
+    server_end(v);
 }
 
 static void lose(struct virgl *v, struct context *ctx)
@@ -108,23 +117,19 @@ static void lose(struct virgl *v, struct context *ctx)
     vgd_timer_start(v->venus_timer, 0); /* the device is told from the loop, not from a call */
 }
 
+void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx)
+{
+    vgd_call_guard_begin(ctx->venus->socket_fd, v->venus_call_ms);
+}
+
 void vgd_virgl_venus_end(struct virgl *v, struct context *ctx)
 {
-    if (!vgd_call_guard_end()) {
-        return;
-    }
-    if (ctx != NULL) {
+    if (vgd_call_guard_end()) {
         vgd_log(VGD_LOG_WARNING, "render",
-                "ctx=%u: its Vulkan process did not answer for %d s and is ended", ctx->id,
-                VENUS_CALL_MS / 1000);
+                "ctx=%u: its Vulkan process did not answer for %d ms and is ended", ctx->id,
+                v->venus_call_ms);
         lose(v, ctx);
-        return;
     }
-    /* Without its server this process is half of what it should be: both are made anew. */
-    vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d s",
-            VENUS_CALL_MS / 1000);
-    forget_server(v);
-    vgd_loop_quit(v->loop, EXIT_FAILURE);
 }
 
 bool vgd_virgl_venus_is_lost(struct virgl *v, struct context *ctx)
@@ -251,6 +256,19 @@ static bool poll_contexts(const struct virgl *v)
     return waiting;
 }
 
+void vgd_virgl_venus_batch_end(struct virgl *v)
+{
+    if (!v->venus_asked) {
+        return;
+    }
+    v->venus_asked = false;
+    uint64_t end_ns = vgd_now_ns() + SPIN_NS;
+    while (poll_contexts(v) && vgd_now_ns() < end_ns) {
+        vgd_virgl_venus_deliver(v);
+    }
+    vgd_virgl_venus_deliver(v);
+}
+
 static void venus_timer_fired(void *user)
 {
     struct virgl *v = user;
@@ -288,6 +306,7 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
     if (ctx->lost) {
         return VGD_LOST;
     }
+    v->venus_asked = v->venus_asked || !venus->has_fence_fd;
     if (!venus->has_fence_fd && venus->pending_rings == 0) {
         v->venus_wait_start_ns = vgd_now_ns();
         vgd_timer_start(v->venus_timer, POLL_FASTEST_NS);
@@ -345,9 +364,9 @@ enum vgd_status vgd_virgl_venus_create(struct virgl *v, struct context *ctx, con
     }
     ctx->venus->socket_fd = -1;
     int free_before = next_fd(v->server_socket_fd);
-    vgd_virgl_venus_begin(v, NULL);
+    server_begin(v);
     int rc = virgl_renderer_context_create_with_flags(ctx->id, VGD_CAPSET_VENUS, text_len, text);
-    vgd_virgl_venus_end(v, NULL);
+    server_end(v);
     if (rc != 0) {
         free(ctx->venus);
         ctx->venus = NULL;
@@ -413,7 +432,7 @@ static bool trial_fence(struct virgl *v)
     if (vgd_virgl_venus_fence(v, ctx, 0, 1, &done) != VGD_OK) {
         return false;
     }
-    uint64_t end_ns = vgd_now_ns() + VENUS_CALL_MS * 1000000ull;
+    uint64_t end_ns = vgd_now_ns() + (uint64_t)v->venus_call_ms * 1000000u;
     while (ctx->venus->rings[0].retired_seq == 0 && vgd_now_ns() < end_ns &&
            !hung_up(ctx->venus->socket_fd)) {
         struct pollfd p = {.fd = virgl_renderer_context_get_poll_fd(ctx->id), .events = POLLIN};

@@ -157,12 +157,6 @@ int vgd_vk_match(const struct vgd_vk_devices *devices, uint32_t node_major, uint
     return match_best(devices, why, why_bytes);
 }
 
-static void add(char *text, size_t text_bytes, const char *more)
-{
-    size_t used = strlen(text);
-    (void)snprintf(text + used, text_bytes - used, "; %s", more);
-}
-
 enum vgd_status vgd_vk_choose(const char *render_node, const struct vgd_gl_choice *gl,
                               const struct vgd_gl_trial *gl_trial, bool require_hardware,
                               struct vgd_vk_choice *out, char *why, size_t why_bytes)
@@ -207,9 +201,11 @@ enum vgd_status vgd_vk_choose(const char *render_node, const struct vgd_gl_choic
     c.one_of_many = devices.n > 1;
     c.host_memory = !memory.exports;
     if (c.host_memory) {
-        add(c.why, sizeof(c.why),
-            "its memory is shared by our layer, since the driver exports none");
-        add(c.why, sizeof(c.why), memory.export_reason);
+        size_t used = strlen(c.why);
+        (void)snprintf(
+            c.why + used, sizeof(c.why) - used,
+            "; the driver exports no host-visible memory (%.80s), so our layer shares it",
+            memory.export_reason);
     }
     *out = c;
     return VGD_OK;

@@ -338,6 +338,10 @@ void vgd_shmem_hold(struct vgd_shmem *sh)
         }
         vgd_shmem_answer_asked(sh, VGD_OK);
     }
+    if (sh->asked.phase == VGD_SHMEM_SENT && sh->asked.answered) {
+        /* A VMM that stops has carried out what it had answered, and reads no more until it has. */
+        vgd_shmem_answer_asked(sh, sh->asked.ok ? VGD_OK : VGD_HOST_FAILED);
+    }
     while (sh->first != NULL) {
         settle(sh, pop(sh));
     }
@@ -370,7 +374,9 @@ void vgd_shmem_park(struct vgd_shmem *sh, uint32_t count)
         struct vgd_shmem_entry *largest = NULL;
         for (uint32_t i = 0; i < sh->n_entries; i++) {
             struct vgd_shmem_entry *e = &sh->entries[i];
-            if (e->state == VGD_SHMEM_LIVE && !e->to_park &&
+            bool going = sh->asked.phase == VGD_SHMEM_SENT && sh->asked.unmap &&
+                         vgd_shmem_equal(e, &sh->asked.range); /* for good */
+            if (e->state == VGD_SHMEM_LIVE && !e->to_park && !going &&
                 (largest == NULL || e->len_bytes > largest->len_bytes)) {
                 largest = e;
             }

@@ -212,6 +212,9 @@ static bool take_reply(struct vgd_shmem *sh, const struct vgd_vu_message *msg)
     if (!sh->asked.unmap && !sh->asked.answered) {
         sh->asked.answered = true;
         sh->asked.ok = ok;
+        if (sh->held) {
+            vgd_shmem_answer_asked(sh, ok ? VGD_OK : VGD_HOST_FAILED); /* as vgd_shmem_hold */
+        }
         return true;
     }
     ok = sh->asked.unmap ? ok : sh->asked.ok;

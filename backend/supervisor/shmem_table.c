@@ -99,7 +99,8 @@ enum vgd_status vgd_shmem_fits(struct vgd_shmem *sh, const struct vgd_shmem_op *
     const struct vgd_shmem_entry *r = &op->range;
     for (uint32_t i = 0; i < sh->n_entries; i++) {
         const struct vgd_shmem_entry *e = &sh->entries[i];
-        bool unmapping = sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.unmap &&
+        /* An unmap that the VMM has and nobody will take back; not one for parking. */
+        bool unmapping = !e->to_park && sh->asked.phase == VGD_SHMEM_SENT && sh->asked.unmap &&
                          vgd_shmem_equal(e, &sh->asked.range);
         if (overlap(e, r) && e->state != VGD_SHMEM_DOOMED && e->generation == sh->generation &&
             !unmapping) {

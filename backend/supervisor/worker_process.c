@@ -311,6 +311,7 @@ static void say_hello(struct vgd_worker_process *p)
     if (p->ready.has_3d &&
         (p->render_node[0] == '\0' || strcmp(p->render_node, p->ready.choice.render_node) == 0)) {
         hello.choice = p->ready.choice;
+        hello.vulkan = p->ready.vulkan;
     }
     int fds[2] = {p->vault_fd, p->config.frames_fd};
     if (vgd_link_send(p->link, VGD_LINK_HELLO, &hello, sizeof(hello), fds, 2) != VGD_OK) {

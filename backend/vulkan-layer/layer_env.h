@@ -34,8 +34,9 @@
 #define VGD_LAYER_ENV_HOST_MEMORY "VGD_VULKAN_HOST_MEMORY"
 #define VGD_LAYER_HOST_MEMORY_ON "1"
 
-/* Hex digits, either case, no separators. Set but malformed shows no device at all: a guest must
- * not get a device that the host's administrator did not name. */
+/* Hex digits, either case, no separators. Malformed, or of no device: enumerating devices fails
+ * with VK_ERROR_INITIALIZATION_FAILED; a guest must not get a device that the administrator did not
+ * name. */
 #define VGD_LAYER_ENV_DEVICE_UUID "VGD_VULKAN_DEVICE_UUID"
 #define VGD_LAYER_UUID_DIGITS 32
 

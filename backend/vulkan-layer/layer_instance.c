@@ -28,11 +28,13 @@ static bool parse_uuid(const char *text, uint8_t out[VK_UUID_SIZE])
             return false;
         }
     }
+    uint8_t any = 0;
     for (size_t i = 0; i < VK_UUID_SIZE; i++) {
         char byte[3] = {text[2 * i], text[2 * i + 1], '\0'};
         out[i] = (uint8_t)strtoul(byte, NULL, 16);
+        any |= out[i];
     }
-    return true;
+    return any != 0; /* zeros are what stays there when a driver does not answer */
 }
 
 static void read_environment(struct layer_instance *i)
@@ -68,6 +70,42 @@ static void load_functions(struct layer_instance *i)
     LOAD_EITHER(GetPhysicalDeviceImageFormatProperties2);
 #undef LOAD
 #undef LOAD_EITHER
+}
+
+static bool is_shown(const struct layer_instance *i, VkPhysicalDevice gpu)
+{
+    if (!i->uuid_valid || i->vk.GetPhysicalDeviceProperties2 == NULL) {
+        return false; /* it cannot be told apart: better none than the wrong one */
+    }
+    VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES};
+    VkPhysicalDeviceProperties2 properties = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+        .pNext = &id,
+    };
+    i->vk.GetPhysicalDeviceProperties2(gpu, &properties);
+    return memcmp(id.deviceUUID, i->uuid, VK_UUID_SIZE) == 0;
+}
+
+/* All devices of the driver; the caller frees *out. */
+static VkResult list_all(const struct layer_instance *i, VkPhysicalDevice **out,
+                         uint32_t *out_count)
+{
+    uint32_t n = 0;
+    VkResult result = i->vk.EnumeratePhysicalDevices(i->handle, &n, NULL);
+    VkPhysicalDevice *all = calloc(n + 1u, sizeof(VkPhysicalDevice));
+    if (all == NULL) {
+        return VK_ERROR_OUT_OF_HOST_MEMORY;
+    }
+    if (result == VK_SUCCESS) {
+        result = i->vk.EnumeratePhysicalDevices(i->handle, &n, all);
+    }
+    if (result < 0) {
+        free(all);
+        return result;
+    }
+    *out = all;
+    *out_count = n;
+    return VK_SUCCESS;
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL layer_CreateInstance(const VkInstanceCreateInfo *info,
@@ -120,19 +158,9 @@ VKAPI_ATTR void VKAPI_CALL layer_DestroyInstance(VkInstance instance,
     free(i);
 }
 
-static bool is_shown(const struct layer_instance *i, VkPhysicalDevice gpu)
-{
-    if (!i->uuid_valid || i->vk.GetPhysicalDeviceProperties2 == NULL) {
-        return false; /* it cannot be told apart: better none than the wrong one */
-    }
-    VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES};
-    VkPhysicalDeviceProperties2 properties = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-        .pNext = &id,
-    };
-    i->vk.GetPhysicalDeviceProperties2(gpu, &properties);
-    return memcmp(id.deviceUUID, i->uuid, VK_UUID_SIZE) == 0;
-}
+/* Not an empty list: Mesa's device-select layer, which sits above this one, does not survive one.
+ */
+#define NONE_SHOWN VK_ERROR_INITIALIZATION_FAILED
 
 /* How many of @have fit into *@count, by Vulkan's rule for such lists. */
 static VkResult clamp_count(uint32_t have, uint32_t *count)
@@ -151,17 +179,10 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_EnumeratePhysicalDevices(VkInstance instanc
     if (!i->narrow) {
         return i->vk.EnumeratePhysicalDevices(instance, count, out);
     }
+    VkPhysicalDevice *all = NULL;
     uint32_t n_all = 0;
-    VkResult result = i->vk.EnumeratePhysicalDevices(instance, &n_all, NULL);
-    VkPhysicalDevice *all = calloc(n_all + 1u, sizeof(VkPhysicalDevice));
-    if (all == NULL) {
-        return VK_ERROR_OUT_OF_HOST_MEMORY;
-    }
-    if (result == VK_SUCCESS) {
-        result = i->vk.EnumeratePhysicalDevices(instance, &n_all, all);
-    }
-    if (result < 0) {
-        free(all);
+    VkResult result = list_all(i, &all, &n_all);
+    if (result != VK_SUCCESS) {
         return result;
     }
     uint32_t n_shown = 0;
@@ -171,7 +192,9 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_EnumeratePhysicalDevices(VkInstance instanc
         }
     }
     result = VK_SUCCESS;
-    if (out == NULL) {
+    if (n_shown == 0) {
+        result = NONE_SHOWN;
+    } else if (out == NULL) {
         *count = n_shown;
     } else {
         result = clamp_count(n_shown, count);
@@ -228,7 +251,9 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_EnumeratePhysicalDeviceGroups(
         }
     }
     result = VK_SUCCESS;
-    if (out == NULL) {
+    if (n_shown == 0) {
+        result = NONE_SHOWN;
+    } else if (out == NULL) {
         *count = n_shown;
     } else {
         result = clamp_count(n_shown, count);

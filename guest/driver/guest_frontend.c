@@ -382,6 +382,7 @@ static enum vgd_status start_ring(struct vgd_guest_frontend *fe, uint32_t idx)
 enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe)
 {
     enum vgd_status st = VGD_OK;
+    vgd_guest_frontend_service(fe); /* what came while it was stopped was read then */
     if (!fe->was_reset) {
         st = vgd_guest_frontend_reset(fe); /* the guest's driver resets before it begins */
     }
@@ -437,9 +438,6 @@ enum vgd_status vgd_guest_frontend_stop(struct vgd_guest_frontend *fe)
     enum vgd_status st = VGD_OK;
     for (uint32_t i = 0; st == VGD_OK && i < VGD_GUEST_QUEUES_COUNT; i++) {
         st = say_state(fe, VGD_VU_SET_VRING_ENABLE, true, i, 0);
-        if (i == 0) {
-            frontend_stop_began(fe);
-        }
     }
     for (uint32_t i = 0; st == VGD_OK && i < VGD_GUEST_QUEUES_COUNT; i++) {
         uint8_t payload[VGD_VU_VRING_STATE_SIZE];
@@ -460,7 +458,6 @@ enum vgd_status vgd_guest_frontend_stop(struct vgd_guest_frontend *fe)
         }
         fe->rings[i].base = (uint16_t)state.num;
     }
-    frontend_stop_ended(fe);
     return st;
 }
 

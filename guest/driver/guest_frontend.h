@@ -60,8 +60,8 @@ struct vgd_guest_frontend_config {
 struct vgd_guest_frontend_counters {
     uint64_t messages, replies, backend_messages;
     uint64_t maps, unmaps, refused; /* on the backend channel; refused: by us, or on purpose */
-    uint64_t raced;                 /* requests that a stop crossed on the way: nobody's fault */
     uint64_t violations;            /* what QEMU would not survive, or has to refuse */
+    uint64_t longest_read_ns;       /* for which a message held the VMM until it was whole */
 };
 
 /* How a VMM may treat the next requests on the backend channel. */

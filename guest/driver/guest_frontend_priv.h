@@ -40,8 +40,7 @@ struct vgd_guest_frontend {
     struct vgd_vu_message held;       /* a request that is answered late */
     bool is_held;
     enum vgd_guest_answer held_answer;
-    uint64_t held_until_ns;  /* UINT64_MAX: until released */
-    uint32_t stop_raw_bytes; /* in the backend channel since before the stop began */
+    uint64_t held_until_ns; /* UINT64_MAX: until released */
 };
 
 /** Send and wait until the socket has taken all. */
@@ -58,10 +57,6 @@ VGD_MUST_CHECK enum vgd_status frontend_ask_shm(struct vgd_guest_frontend *fe);
 /** All of guest RAM, and what is mapped, as QEMU 11.1 sends it at a start. VGD_LIMIT: more regions
  *  than a table has (D1: the device stays dead). */
 VGD_MUST_CHECK enum vgd_status frontend_send_memory(struct vgd_guest_frontend *fe);
-/** The first message of a stop was answered: from now on no request may come. */
-void frontend_stop_began(struct vgd_guest_frontend *fe);
-/** The last one was: none may have come. */
-void frontend_stop_ended(struct vgd_guest_frontend *fe);
 /** A device reset: nothing is mapped any more. */
 void frontend_shm_reset(struct vgd_guest_frontend *fe);
 

@@ -23,6 +23,7 @@ struct vgd_guest_gpu {
     struct vgd_guest_command *all_commands[4096]; /* owned; buffers are reused */
     uint32_t n_commands;
     struct vgd_guest_gpu_counters counters;
+    uint32_t calls_after; /* answers to the control queue for an interrupt; 0 is 1 */
     bool closed;
 };
 
@@ -254,7 +255,8 @@ static uint32_t reap(struct vgd_guest_gpu *gpu, uint32_t idx)
                 recycle(gpu, cmd);
             }
         }
-        vgd_guest_queue_want_calls(gpu->queues[idx]);
+        vgd_guest_queue_want_calls(gpu->queues[idx],
+                                   idx == VGD_GUEST_CONTROL ? gpu->calls_after : 1);
         if (!vgd_guest_queue_next_used(gpu->queues[idx], &token, &used_bytes)) {
             return n;
         }
@@ -265,6 +267,18 @@ static uint32_t reap(struct vgd_guest_gpu *gpu, uint32_t idx)
             recycle(gpu, cmd);
         }
     }
+}
+
+uint32_t vgd_guest_gpu_poll(struct vgd_guest_gpu *gpu)
+{
+    return reap(gpu, VGD_GUEST_CONTROL) + reap(gpu, VGD_GUEST_CURSOR);
+}
+
+bool vgd_guest_gpu_calls_after(struct vgd_guest_gpu *gpu, uint32_t n_answers)
+{
+    gpu->calls_after = n_answers;
+    vgd_guest_queue_want_calls(gpu->queues[VGD_GUEST_CONTROL], n_answers);
+    return vgd_guest_queue_waiting_count(gpu->queues[VGD_GUEST_CONTROL]) < n_answers;
 }
 
 void vgd_guest_gpu_turn(struct vgd_guest_gpu *gpu, int timeout_ms)
@@ -389,7 +403,7 @@ struct vgd_guest_command *vgd_guest_gpu_begin(struct vgd_guest_gpu *gpu,
     uint32_t req_bytes = (uint32_t)vgd_writer_used(&w);
     req_bytes -= req->cut_bytes < req_bytes ? req->cut_bytes : req_bytes;
     uint32_t most = pieces_count(req_bytes, req->req_piece_bytes) +
-                    pieces_count(req->data_bytes, req->data_piece_bytes) +
+                    pieces_count(req->data_bytes, req->data_piece_bytes) + 1 +
                     pieces_count(req->resp_bytes, req->resp_piece_bytes);
     struct vgd_guest_segment few[8];
     struct vgd_guest_segment *segments = few;
@@ -403,6 +417,7 @@ struct vgd_guest_command *vgd_guest_gpu_begin(struct vgd_guest_gpu *gpu,
     uint32_t n_readable = 0;
     add_pieces(segments, &n_readable, cmd->priv.req_gpa, req_bytes, req->req_piece_bytes);
     add_pieces(segments, &n_readable, cmd->priv.data_gpa, req->data_bytes, req->data_piece_bytes);
+    add_pieces(segments, &n_readable, req->ram_gpa, req->ram_bytes, 0);
     uint32_t n_all = n_readable;
     add_pieces(segments, &n_all, cmd->priv.resp_gpa, req->resp_bytes, req->resp_piece_bytes);
     cmd->sent_ns = vgd_now_ns();

@@ -75,6 +75,8 @@ struct vgd_guest_request {
     uint32_t body_bytes;
     const void *data; /* more bytes behind the body, in a buffer of their own */
     uint32_t data_bytes;
+    uint64_t ram_gpa;    /* bytes behind those that are in guest RAM already: not copied, and the */
+    uint32_t ram_bytes;  /* caller's until the command is done */
     uint32_t resp_bytes; /* room for the response, at most VGD_GUEST_RESP_MAX; 0: none at all */
     /* Cut each buffer in pieces of this many bytes, a descriptor each; 0: one piece. */
     uint32_t req_piece_bytes, data_piece_bytes, resp_piece_bytes;
@@ -114,6 +116,13 @@ VGD_MUST_CHECK enum vgd_status vgd_guest_gpu_reset(struct vgd_guest_gpu *gpu);
 void vgd_guest_gpu_turn(struct vgd_guest_gpu *gpu, int timeout_ms);
 /** Serve until the display has nothing to read for @quiet_ms (bounded by 100 times that). */
 void vgd_guest_gpu_settle(struct vgd_guest_gpu *gpu, int quiet_ms);
+/** Look at the used rings without a system call. Returns how many answers there were. */
+uint32_t vgd_guest_gpu_poll(struct vgd_guest_gpu *gpu);
+/** For one who polls and sleeps by turns: until the next call of this, an answer to the control
+ *  queue interrupts only when @n_answers have come (1: each, which is the default). False: some
+ *  have come already, and no interrupt will tell of them: poll. Without EVENT_IDX each interrupts.
+ */
+bool vgd_guest_gpu_calls_after(struct vgd_guest_gpu *gpu, uint32_t n_answers);
 
 /** Make @req available; with @kick the device is told. NULL: the queue or RAM is full now. */
 struct vgd_guest_command *vgd_guest_gpu_begin(struct vgd_guest_gpu *gpu,

@@ -313,12 +313,20 @@ bool vgd_guest_queue_next_used(struct vgd_guest_queue *q, void **out_token, uint
     }
 }
 
-void vgd_guest_queue_want_calls(struct vgd_guest_queue *q)
+void vgd_guest_queue_want_calls(struct vgd_guest_queue *q, uint32_t n_answers)
 {
     if (q->event_idx) {
-        __atomic_store_n(&q->raw.avail[2 + q->size], q->used_idx, __ATOMIC_RELAXED);
+        uint16_t ahead = n_answers == 0 ? 0 : (uint16_t)(n_answers - 1);
+        __atomic_store_n(&q->raw.avail[2 + q->size], (uint16_t)(q->used_idx + ahead),
+                         __ATOMIC_RELAXED);
     }
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the caller looks at the used ring once more */
+}
+
+uint32_t vgd_guest_queue_waiting_count(const struct vgd_guest_queue *q)
+{
+    uint16_t idx = __atomic_load_n(&q->raw.used_words[1], __ATOMIC_ACQUIRE);
+    return (uint16_t)(idx - q->used_idx);
 }
 
 uint32_t vgd_guest_queue_inflight_count(const struct vgd_guest_queue *q)

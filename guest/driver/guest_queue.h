@@ -81,8 +81,11 @@ bool vgd_guest_queue_should_kick(struct vgd_guest_queue *q);
 /** The next used entry: its token and length; false when there is none. */
 bool vgd_guest_queue_next_used(struct vgd_guest_queue *q, void **out_token,
                                uint32_t *out_len_bytes);
-/** Ask for an interrupt at the next used entry (EVENT_IDX), or for every one. */
-void vgd_guest_queue_want_calls(struct vgd_guest_queue *q);
+/** Ask for an interrupt when @n_answers more used entries have come (EVENT_IDX; 0 is 1), or for
+ *  every one. */
+void vgd_guest_queue_want_calls(struct vgd_guest_queue *q, uint32_t n_answers);
+/** Used entries that vgd_guest_queue_next_used has not looked at yet. */
+uint32_t vgd_guest_queue_waiting_count(const struct vgd_guest_queue *q);
 
 uint32_t vgd_guest_queue_inflight_count(const struct vgd_guest_queue *q);
 /** Used entries that named no chain in flight (twice answered, or nonsense). */

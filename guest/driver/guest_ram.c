@@ -116,7 +116,7 @@ static bool find_run(const uint8_t *used, uint64_t n_pages, uint64_t from, uint6
     return false;
 }
 
-void *vgd_guest_ram_alloc(struct vgd_guest_ram *ram, uint64_t size_bytes, uint64_t *out_gpa)
+void *vgd_guest_ram_reserve(struct vgd_guest_ram *ram, uint64_t size_bytes, uint64_t *out_gpa)
 {
     uint64_t wanted = pages_of(size_bytes);
     if (wanted == 0) {
@@ -133,12 +133,20 @@ void *vgd_guest_ram_alloc(struct vgd_guest_ram *ram, uint64_t size_bytes, uint64
         memset(ram->page_used[i] + first, 1, wanted);
         ram->hint_page[i] = first + wanted;
         ram->used_pages += wanted;
-        uint8_t *at = region->map + first * VGD_GUEST_PAGE_BYTES;
-        memset(at, 0, wanted * VGD_GUEST_PAGE_BYTES);
         *out_gpa = region->gpa + first * VGD_GUEST_PAGE_BYTES;
-        return at;
+        return region->map + first * VGD_GUEST_PAGE_BYTES;
     }
     return NULL;
+}
+
+void *vgd_guest_ram_alloc(struct vgd_guest_ram *ram, uint64_t size_bytes, uint64_t *out_gpa)
+{
+    void *at = vgd_guest_ram_reserve(ram, size_bytes, out_gpa);
+    if (at != NULL) {
+        uint64_t n_pages = pages_of(size_bytes);
+        memset(at, 0, (n_pages == 0 ? 1 : n_pages) * VGD_GUEST_PAGE_BYTES);
+    }
+    return at;
 }
 
 static struct vgd_guest_region *region_of(const struct vgd_guest_ram *ram, uint64_t gpa,

@@ -45,6 +45,9 @@ uint64_t vgd_guest_ram_end(const struct vgd_guest_ram *ram);
 
 /** Pages in a row, zeroed, in one region. NULL when there are none; *out_gpa is then untouched. */
 void *vgd_guest_ram_alloc(struct vgd_guest_ram *ram, uint64_t size_bytes, uint64_t *out_gpa);
+/** The same without the zeros: what is in a fresh region is zero and takes no memory until it is
+ *  touched. For one who hands out pieces of a large span himself. */
+void *vgd_guest_ram_reserve(struct vgd_guest_ram *ram, uint64_t size_bytes, uint64_t *out_gpa);
 /** As allocated. */
 void vgd_guest_ram_free(struct vgd_guest_ram *ram, uint64_t gpa, uint64_t size_bytes);
 /** Pages allocated now: a test ends with the number it began with. */

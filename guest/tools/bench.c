@@ -55,7 +55,7 @@ static void subject_close(struct bench_subject *s)
     free(s->pixels);
     s->pixels = NULL;
     vgd_virgl_stream_finish(&s->draws);
-    s->screen_ready = s->context_ready = false;
+    s->screen_ready = s->context_ready = s->venus_ready = false;
 }
 
 struct summary {
@@ -73,6 +73,10 @@ static void one_round(struct bench_subject *s, const struct bench_line *line,
     }
     if (!subject_open(s, options)) {
         sum->why = "the backend does not start";
+        return;
+    }
+    if (line->needs_venus && !vgd_venus_is_offered(s->gpu)) {
+        sum->why = "no Vulkan offered";
         return;
     }
     if (line->needs_3d && !vgd_guest_gpu_has_3d(s->gpu)) {
@@ -154,10 +158,12 @@ static void print_summary(const char *key, const struct bench_line *line, const 
 static const char usage[] =
     "usage: vgd-bench --exec='BACKEND ARGS with {fd} or {socket}' [--vs='OTHER ARGS']\n"
     "                 [--lines=NAME[,NAME...]] [--rounds=N] [--scale=PERCENT] [--log=FILE]\n"
-    "                 [--profile=qemu-11.1|qemu-10.0]\n"
+    "                 [--profile=qemu-11.1|qemu-10.0|qemu-11.2|qemu-generic]\n"
     "Prints JSON on standard output, a table on standard error. A ratio above 1 says that the\n"
     "first backend is better. Exit status 1 when a line failed that was wanted.\n"
-    "Lines: control fenced-submit draws damage-64x64 flush-1080p shown-1080p\n";
+    "Lines: control fenced-submit draws damage-64x64 flush-1080p shown-1080p\n"
+    "With --profile=qemu-11.2 or qemu-generic: blob-create map-unmap venus-cpu-fence\n"
+    "venus-queue-fence\n";
 
 static bool wanted(const char *only, const char *name)
 {
@@ -186,7 +192,7 @@ static int run_all(struct bench_subject subjects[2], uint32_t n_subjects,
         print_string(subjects[1].exec);
     }
     (void)printf(",\n  \"lines\": [\n");
-    (void)fprintf(stderr, "%-14s %-8s %28s %28s %7s\n", "line", "unit", "first: median (min..max)",
+    (void)fprintf(stderr, "%-17s %-8s %28s %28s %7s\n", "line", "unit", "first: median (min..max)",
                   "second", "ratio");
     for (size_t l = 0; l < bench_lines_count; l++) {
         const struct bench_line *line = &bench_lines[l];
@@ -209,8 +215,10 @@ static int run_all(struct bench_subject subjects[2], uint32_t n_subjects,
                                sums[i].min, sums[i].max);
             } else {
                 (void)snprintf(cells[i], sizeof(cells[i]), "%s", sums[i].why);
-                bool excused = line->needs_3d && options->only == NULL &&
-                               strcmp(sums[i].why, "no 3D offered") == 0;
+                bool excused =
+                    options->only == NULL &&
+                    ((line->needs_3d && strcmp(sums[i].why, "no 3D offered") == 0) ||
+                     (line->needs_venus && strcmp(sums[i].why, "no Vulkan offered") == 0));
                 status = i == 0 && !excused ? 1 : status;
             }
         }
@@ -230,7 +238,7 @@ static int run_all(struct bench_subject subjects[2], uint32_t n_subjects,
             }
         }
         (void)printf("}");
-        (void)fprintf(stderr, "%-14s %-8s %28s %28s %7.2f\n", line->name, line->unit, cells[0],
+        (void)fprintf(stderr, "%-17s %-8s %28s %28s %7.2f\n", line->name, line->unit, cells[0],
                       cells[1], ratio);
         for (uint32_t i = 0; i < n_subjects && line->has_pictures; i++) {
             if (sums[i].why == NULL) {
@@ -281,8 +289,10 @@ int main(int argc, char **argv)
                 open(optarg, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
             break;
         case 'p':
-            options.profile =
-                strcmp(optarg, "qemu-10.0") == 0 ? VGD_GUEST_QEMU_10_0 : VGD_GUEST_QEMU_11_1;
+            if (!vgd_guest_profile_named(optarg, &options.profile)) {
+                (void)fputs(usage, stderr);
+                return 2;
+            }
             break;
         default:
             (void)fputs(usage, option == 'h' ? stdout : stderr);

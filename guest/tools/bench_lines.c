@@ -429,5 +429,42 @@ const struct bench_line bench_lines[] = {
         .prepare = prepare_screen,
         .run = run_shown,
     },
+    {
+        .name = "blob-create",
+        .unit = "us",
+        .what = "RESOURCE_CREATE_BLOB of 64 KiB of shared memory in a Vulkan context, and UNREF",
+        .needs_venus = true,
+        .iterations = 1000,
+        .prepare = bench_prepare_venus,
+        .run = bench_run_blob,
+    },
+    {
+        .name = "map-unmap",
+        .unit = "us",
+        .what = "RESOURCE_MAP_BLOB of 64 KiB, a byte written, RESOURCE_UNMAP_BLOB; the VMM's part "
+                "included",
+        .needs_venus = true,
+        .iterations = 1000,
+        .prepare = bench_prepare_venus,
+        .run = bench_run_map,
+    },
+    {
+        .name = "venus-cpu-fence",
+        .unit = "us",
+        .what = "empty SUBMIT_3D with a fence on ring 0 of a Vulkan context",
+        .needs_venus = true,
+        .iterations = 2000,
+        .prepare = bench_prepare_venus,
+        .run = bench_run_cpu_fence,
+    },
+    {
+        .name = "venus-queue-fence",
+        .unit = "us",
+        .what = "empty SUBMIT_3D with a fence on the ring of a Vulkan queue: through the driver",
+        .needs_venus = true,
+        .iterations = 1000,
+        .prepare = bench_prepare_venus,
+        .run = bench_run_queue_fence,
+    },
 };
 const uint32_t bench_lines_count = sizeof(bench_lines) / sizeof(bench_lines[0]);

@@ -109,14 +109,24 @@ static void refuses(struct probe *p)
     /* The place is free, for this blob and for others. */
     probe_resp(p, "MAP_BLOB then", vgd_guest_map_blob(p->gpu, id, s.at, NULL),
                VGD_RESP_OK_MAP_INFO);
-    /* A VMM that does not unmap: the guest gets an error; asked again it goes. */
+    PROBE_OK(p, vgd_guest_unmap_blob(p->gpu, id));
+    PROBE_OK(p, vgd_guest_unref(p->gpu, id));
+    end(p, &s);
+}
+
+/* QEMU refuses to unmap only what it does not have. One that keeps it all the same harms its own
+ * guest only at that place. */
+static void refuses_to_unmap(struct probe *p)
+{
+    struct scene s;
+    PROBE_REQUIRE(p, begin(p, &s));
+    uint32_t id = a_blob(p);
+    double ms;
+    probe_resp(p, "MAP_BLOB", vgd_guest_map_blob(p->gpu, id, s.at, NULL), VGD_RESP_OK_MAP_INFO);
     trouble(p, VGD_GUEST_ANSWER_REFUSE, 0, 1);
-    uint32_t got = vgd_guest_unmap_blob(p->gpu, id);
-    PROBE_CHECK(p, got != 0);
-    trouble(p, VGD_GUEST_ANSWER_WELL, 0, 0);
-    if (got != VGD_RESP_OK_NODATA) {
-        (void)vgd_guest_unmap_blob(p->gpu, id);
-    }
+    PROBE_CHECK(p, vgd_guest_unmap_blob(p->gpu, id) != 0);
+    probe_goes_on(p);
+    PROBE_CHECK(p, timed_map(p, "elsewhere", id, s.at + 8 * PAGE, &ms) == VGD_RESP_OK_MAP_INFO);
     PROBE_OK(p, vgd_guest_unref(p->gpu, id));
     end(p, &s);
 }
@@ -263,6 +273,7 @@ static void loses_an_answer(struct probe *p)
 
 static const struct probe_test tests[] = {
     {"vmm/refuses", refuses, PROBE_VENUS, BLOB_CONFIG},
+    {"vmm/refuses-to-unmap", refuses_to_unmap, PROBE_VENUS | PROBE_BAD_VMM, BLOB_CONFIG},
     {"vmm/answers-late", answers_late, PROBE_VENUS, BLOB_CONFIG},
     {"vmm/never-maps", never_maps, PROBE_VENUS, BLOB_CONFIG},
     {"vmm/never-unmaps", never_unmaps, PROBE_VENUS, BLOB_CONFIG},

@@ -262,6 +262,45 @@ DEVICE_TEST(F02_a_context_is_lost)
     bench_close(&b);
 }
 
+/* What a venus context's process does with a ring that nothing was bound to: it ends. */
+DEVICE_TEST(F02_a_fence_on_an_unbound_ring_costs_that_context)
+{
+    struct bench b;
+    bench_open(&b, &(struct bench_setup){.rings_count = 4, .unbound_kills = true});
+    samples_prepare(&b);
+    cr_assert_resp(ctx_create(&b, CTX + 1, 0), OK_NODATA);
+    vgd_fake_hold_fences(b.render, true);
+    struct sent bound, unbound, other, device;
+    send_ring(&b, &bound, CTX, 1);
+    send_ring(&b, &unbound, CTX, 63);
+    send_ring(&b, &other, CTX + 1, 1);
+    send_fenced(&b, &device, CTX);
+    cr_assert_eq(vgd_gpu_pending_count(b.gpu), 4);
+    b.render->ops->batch_end(b.render);
+    cr_assert_resp(bound.hdr.type, ERR_UNSPEC);
+    cr_assert_resp(unbound.hdr.type, ERR_UNSPEC);
+    cr_assert_eq(unbound.hdr.ring_idx, 63);
+    cr_assert_eq(unbound.hdr.ctx_id, CTX);
+    cr_assert_eq(other.completions + device.completions, 0);
+    cr_assert_eq(b.counters.contexts_lost, 1);
+    vgd_fake_signal_all(b.render);
+    cr_assert_resp(other.hdr.type, OK_NODATA);
+    cr_assert_resp(device.hdr.type, OK_NODATA);
+
+    /* Its blobs stay until they are let go; nothing new can be made of it. */
+    cr_assert_geq(create_host_blob(&b, 60, CTX, 4096), VGD_RESP_ERR_UNSPEC);
+    send_ring(&b, &unbound, CTX, 62);
+    cr_assert_resp(unbound.hdr.type, ERR_UNSPEC);
+    cr_assert_resp(unmap_blob(&b, RES_BLOB_MAPPED), OK_NODATA);
+    cr_assert_resp(unref(&b, RES_BLOB_MAPPED), OK_NODATA);
+    cr_assert_resp(ctx_destroy(&b, CTX), OK_NODATA);
+    cr_assert_resp(ctx_create(&b, CTX, 0), OK_NODATA);
+    vgd_fake_hold_fences(b.render, false);
+    send_ring(&b, &bound, CTX, 3);
+    cr_assert_resp(bound.hdr.type, OK_NODATA);
+    bench_close(&b);
+}
+
 DEVICE_TEST(F02_only_query_buffers_are_completed)
 {
     static const struct {
@@ -466,6 +505,26 @@ DEVICE_TEST(F06_each_limit_is_named_in_the_log)
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         cr_assert_not_null(strstr(text, names[i]), "%s in: %s", names[i], text);
     }
+    bench_close(&b);
+}
+
+static void at_maps_max(struct bench *b)
+{
+    cr_assert_resp(ctx_create(b, 1, 0), OK_NODATA);
+    for (uint32_t id = 1; id <= 2; id++) {
+        cr_assert_resp(create_host_blob(b, id, 1, 4096), OK_NODATA);
+        cr_assert_eq(map_blob(b, id, 4096 * id),
+                     id == 1 ? VGD_RESP_OK_MAP_INFO : VGD_RESP_ERR_OUT_OF_MEMORY);
+    }
+}
+
+DEVICE_TEST(F06_maps_max_is_named_in_the_log)
+{
+    struct bench b;
+    bench_open(&b, &(struct bench_setup){.limits = {.maps_max = 1}});
+    char text[65536];
+    (void)logged(at_maps_max, &b, text, sizeof(text));
+    cr_assert_not_null(strstr(text, "maps_max 1"), "%s", text);
     bench_close(&b);
 }
 

@@ -438,9 +438,9 @@ static void render_open(struct bench *b, const struct bench_setup *setup)
         .capsets_are_zero = setup->capsets_are_zero,
         .rings_count = setup->rings_count,
         .unbound_kills = setup->unbound_kills,
-        .blob_mems = setup->no_blobs         ? 0
-                     : setup->blob_mems != 0 ? setup->blob_mems
-                                             : BLOB_MEMS_ALL,
+        .blob_mems = setup->no_blobs || b->blobs_gone ? 0
+                     : setup->blob_mems != 0          ? setup->blob_mems
+                                                      : BLOB_MEMS_ALL,
     };
     b->render = vgd_fake_create(&config);
     assert(b->render != NULL);

@@ -97,6 +97,7 @@ struct bench {
     struct window window;
     uint8_t *ram[REGIONS_COUNT];
     bool ram_gone[REGIONS_COUNT];
+    bool blobs_gone; /* the next worker's renderer makes none */
     struct vgd_gpu_counters counters;
     struct vgd_gpu_config config;
     struct vgd_journal *journal;

@@ -455,7 +455,10 @@ static void step(struct bench *b, uint32_t *seed)
     uint32_t ctx = 1 + random_next(seed) % 4;
     uint32_t x = random_next(seed);
     struct vgd_rect r = {.w_px = 1 + x % 8, .h_px = 8};
-    switch (random_next(seed) % 14) {
+    uint32_t guest_blob = 20 + id % 4;
+    uint32_t host_blob = 30 + id % 4;
+    uint8_t uuid[VGD_RESP_RESOURCE_UUID_SIZE];
+    switch (random_next(seed) % 23) {
     case 0:
     case 1:
         (void)create_2d(b, id, BGRA, 8, 8);
@@ -490,6 +493,39 @@ static void step(struct bench *b, uint32_t *seed)
         break;
     case 12:
         (void)transfer_2d(b, id, r, 0);
+        break;
+    case 13:
+        (void)create_guest_blob(b, guest_blob, LOW_GPA + x % 4096, 4096 * (1 + x % 5));
+        break;
+    case 14:
+        (void)create_host_blob(b, host_blob, ctx, 4096 * (1 + x % 3));
+        break;
+    case 15:
+    case 16:
+        (void)map_blob(b, host_blob, 4096ull * (x % 6));
+        break;
+    case 17:
+        (void)unmap_blob(b, host_blob);
+        break;
+    case 18:
+        (void)unref(b, x % 2 ? host_blob : guest_blob);
+        break;
+    case 19: /* one of the host would be lost, and its scanout go off */
+        (void)set_scanout_blob(
+            b, &(struct vgd_cmd_set_scanout_blob){.rect = r,
+                                                  .scanout_id = x % 4,
+                                                  .resource_id = guest_blob,
+                                                  .w_px = 8,
+                                                  .h_px = 8,
+                                                  .format = BGRA,
+                                                  .strides_bytes = {4 * (8 + x % 16)},
+                                                  .offsets_bytes = {4 * (x % 32)}});
+        break;
+    case 20:
+        (void)assign_uuid(b, x % 2 ? host_blob : id, uuid);
+        break;
+    case 21:
+        (void)(x % 2 ? detach(b, guest_blob) : attach(b, guest_blob, LOW_GPA, 4096 * 5));
         break;
     default:
         (void)move_cursor(b, x % 4, x, x);

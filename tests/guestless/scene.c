@@ -63,13 +63,20 @@ void sleep_ms(unsigned ms)
 
 bool scene_open(struct scene *s, const char *vgd, const char *options, const char *test_name)
 {
+    return scene_open_as(s, vgd, options, test_name,
+                         &(struct vgd_guest_gpu_config){.n_scanouts = 1});
+}
+
+bool scene_open_as(struct scene *s, const char *vgd, const char *options, const char *test_name,
+                   const struct vgd_guest_gpu_config *config)
+{
     *s = (struct scene){.vgd.socket = -1};
     char command[2048];
     (void)snprintf(command, sizeof(command), "'%s' %s --fd={fd}", vgd, options);
     enum vgd_status st = vgd_guest_process_start(command, -1, &s->vgd);
     if (st == VGD_OK) {
         VGD_AUTO_FD fd = vgd_fd_take(&s->vgd.socket);
-        s->gpu = vgd_guest_gpu_open(&fd, &(struct vgd_guest_gpu_config){.n_scanouts = 1}, &st);
+        s->gpu = vgd_guest_gpu_open(&fd, config, &st);
     }
     if (s->gpu == NULL) {
         (void)tap_ok(false, test_name, "vgd does not start: %s", vgd_status_text(st));

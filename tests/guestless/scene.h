@@ -35,6 +35,9 @@ struct scene {
 
 /** Start "@vgd --fd N" (@options: more words, "" for none) and a guest. False: said in TAP. */
 bool scene_open(struct scene *s, const char *vgd, const char *options, const char *test_name);
+/** The same with another guest than the usual one. */
+bool scene_open_as(struct scene *s, const char *vgd, const char *options, const char *test_name,
+                   const struct vgd_guest_gpu_config *config);
 /** A picture on scanout 0 and a cursor, seen to arrive. */
 bool scene_draw(struct scene *s);
 /** New pixels in guest RAM only. */

@@ -32,6 +32,8 @@ struct fake_render {
     uint64_t pixels_read;
     struct vgd_rect last_read;
     uint32_t last_res_id;
+    bool last_was_blob;
+    struct vgd_image last_image; /* when last_was_blob */
 };
 
 static struct fake_render *fake_of(struct vgd_render *r)
@@ -57,9 +59,10 @@ static enum vgd_status fake_read(struct vgd_render *r, uint32_t res_id,
                                  const struct vgd_image *image, struct vgd_rect rect, void *out,
                                  size_t stride_bytes)
 {
-    (void)image;
     struct fake_render *f = fake_of(r);
     f->reads_count++;
+    f->last_was_blob = image != NULL;
+    f->last_image = image != NULL ? *image : (struct vgd_image){0};
     f->last_read = rect;
     f->last_res_id = res_id;
     if (f->read_fails) {
@@ -82,8 +85,9 @@ static enum vgd_status fake_read(struct vgd_render *r, uint32_t res_id,
 static enum vgd_status fake_export(struct vgd_render *r, uint32_t res_id,
                                    const struct vgd_image *image, struct vgd_dmabuf *out)
 {
-    (void)image;
     struct fake_render *f = fake_of(r);
+    f->last_was_blob = image != NULL;
+    f->last_image = image != NULL ? *image : (struct vgd_image){0};
     if (!f->exports) {
         return VGD_UNSUPPORTED;
     }
@@ -503,6 +507,59 @@ TIDY_TEST(display_presenter, a_guest_that_flips_sends_no_scanouts)
     rig_end(rig);
 }
 
+static bool last_image_is(const struct rig *rig, const struct vgd_image *image)
+{
+    const struct vgd_image *last = &rig->render.last_image;
+    return rig->render.last_was_blob && last->w_px == image->w_px && last->h_px == image->h_px &&
+           last->format == image->format && last->stride_bytes == image->stride_bytes &&
+           last->offset_bytes == image->offset_bytes;
+}
+
+/* A blob is read as the picture that the guest said lies in it, and another picture of the same
+ * blob is another picture. */
+TIDY_TEST(display_presenter, a_picture_in_a_blob_is_read_as_the_guest_said)
+{
+    struct rig *rig = rig_begin();
+    struct vgd_image image = {.w_px = 800,
+                              .h_px = 600,
+                              .format = VGD_FORMAT_R8G8B8X8_UNORM,
+                              .stride_bytes = 4096,
+                              .offset_bytes = 128};
+    rig->d->ops->scanout_set(rig->d, 0, 5, &image, rect(16, 8, 640, 480));
+    damage(rig, 0, rect(0, 0, 640, 480));
+    turn(rig, 0);
+    (void)next(rig, VGD_LINK_SCANOUT);
+    const struct vgd_link_update *u = &rig->got[next(rig, VGD_LINK_UPDATE)].body.update;
+    assert_pixels(rig, u, 5, 0, 16, 8);
+    cr_assert(last_image_is(rig, &image));
+    send_number(rig, VGD_LINK_FRAME_DONE, u->slot_idx);
+
+    /* The same once more changes nothing; each field makes another picture, shown whole. */
+    turn(rig, 20);
+    uint32_t reads = rig->render.reads_count;
+    rig->d->ops->scanout_set(rig->d, 0, 5, &image, rect(16, 8, 640, 480));
+    turn(rig, 40);
+    cr_assert_eq(rig->render.reads_count, reads);
+    for (int field = 0; field < 4; field++) {
+        image.stride_bytes += field == 0 ? 64 : 0;
+        image.offset_bytes += field == 1 ? 4096 : 0;
+        image.format = field == 2 ? VGD_FORMAT_B8G8R8A8_UNORM : image.format;
+        image.h_px += field == 3 ? 1 : 0;
+        rig->d->ops->scanout_set(rig->d, 0, 5, &image, rect(16, 8, 640, 480));
+        turn(rig, 40);
+        u = &rig->got[next(rig, VGD_LINK_UPDATE)].body.update;
+        cr_assert(rect_is(u->rect, 0, 0, 640, 480), "field %d", field);
+        cr_assert(last_image_is(rig, &image), "field %d", field);
+        send_number(rig, VGD_LINK_FRAME_DONE, u->slot_idx);
+    }
+    /* And a resource with the same id that is no blob. */
+    rig->d->ops->scanout_set(rig->d, 0, 5, NULL, rect(16, 8, 640, 480));
+    turn(rig, 40);
+    (void)next(rig, VGD_LINK_UPDATE);
+    cr_assert_not(rig->render.last_was_blob);
+    rig_end(rig);
+}
+
 TIDY_TEST(display_presenter, a_resource_that_is_never_flushed_is_shown_a_little_later)
 {
     struct rig *rig = rig_begin();
@@ -662,6 +719,21 @@ TIDY_TEST(display_presenter, a_dmabuf_is_passed_and_not_read)
     cr_assert_eq(size_of(rig->got[at].fd), 4096 * 5);
     const struct vgd_link_damage *u = &rig->got[next(rig, VGD_LINK_DMABUF_UPDATE)].body.damage;
     cr_assert(u->scanout_idx == 2 && rect_is(u->rect, 0, 0, 640, 480));
+    cr_assert_eq(rig->render.reads_count, 0);
+    rig_end(rig);
+}
+
+TIDY_TEST(display_presenter, a_blob_is_passed_as_a_dmabuf)
+{
+    struct rig *rig = rig_begin_dmabuf();
+    struct vgd_image image = {
+        .w_px = 640, .h_px = 480, .format = VGD_FORMAT_B8G8R8X8_UNORM, .stride_bytes = 2560};
+    rig->d->ops->scanout_set(rig->d, 2, 5, &image, rect(0, 0, 640, 480));
+    damage(rig, 2, rect(1, 2, 3, 4));
+    turn(rig, 0);
+    (void)next(rig, VGD_LINK_DMABUF_SCANOUT);
+    (void)next(rig, VGD_LINK_DMABUF_UPDATE);
+    cr_assert(last_image_is(rig, &image));
     cr_assert_eq(rig->render.reads_count, 0);
     rig_end(rig);
 }

@@ -120,11 +120,23 @@ Test(render_probe, json_and_text_say_what_was_chosen)
     } else {
         cr_expect_str_not_empty(json_object_get_string(member(virgl, "reason")));
     }
+    struct json_object *venus = member(root, "venus");
+    bool vulkan = json_object_get_boolean(member(venus, "usable"));
+    (void)member(member(venus, "render_server"), "path");
+    if (vulkan) {
+        cr_expect_str_not_empty(json_object_get_string(member(venus, "device")));
+        cr_expect_str_not_empty(json_object_get_string(member(venus, "why")));
+        (void)member(member(venus, "layer"), "needed");
+    } else {
+        cr_expect_str_not_empty(json_object_get_string(member(venus, "reason")));
+    }
     (void)json_object_put(root);
     free(text);
 
     text = report(&any, false, &status);
     cr_expect_eq(status, 0);
+    cr_expect_not_null(
+        strstr(text, vulkan ? "Vulkan for the guest: by venus" : "Vulkan for the guest: none"));
     cr_expect_not_null(strstr(text, usable ? "Chosen: 3D by virgl" : "Chosen: software 2D"));
     free(text);
 }
@@ -137,6 +149,12 @@ Test(render_probe, what_is_asked_for_and_missing_is_an_error)
     char *text = report(&missing, false, &status);
     cr_expect_eq(status, 1);
     cr_expect_not_null(strstr(text, "No such file"));
+    free(text);
+    struct vgd_probe_options no_server = {.venus = true, .render_server = "/nonexistent/server"};
+    text = report(&no_server, false, &status);
+    cr_expect_eq(status, 1);
+    cr_expect_not_null(strstr(text, "Vulkan for the guest: none"));
+    cr_expect_not_null(strstr(text, "install"), "what to do is said");
     free(text);
 }
 

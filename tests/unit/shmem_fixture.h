@@ -104,7 +104,7 @@ static uint64_t fix_map_file(uint64_t offset, uint64_t len, uint64_t file_offset
     return m.token;
 }
 
-static uint64_t fix_map(uint64_t offset, uint64_t len)
+static inline uint64_t fix_map(uint64_t offset, uint64_t len)
 {
     return fix_map_file(offset, len, 0, fix_file(len));
 }

@@ -11,6 +11,7 @@
 #include "display_channel.h"
 #include "vhost_user.h"
 #include "virtio_gpu.h"
+#include "vtest.h"
 
 #define LARGEST_BYTES 4096u
 
@@ -171,6 +172,37 @@ GOLDEN(disp_dmabuf_scanout2,
        .modifier = 0x00ffffffffffffff)
 GOLDEN(disp_edid_request, "02000000", .scanout_id = 2)
 
+/* vtest */
+GOLDEN(vtest_hdr, "0b000000 0c000000", .length = 11, .cmd = VGD_VTEST_RESOURCE_CREATE2)
+GOLDEN(vtest_resource_create2,
+       "00000000 02000000 43000000 0a000000 00010000 80000000 01000000 06000000 09000000 04000000"
+       "00000200",
+       .texture = {.target = 2,
+                   .format = 67,
+                   .bind = 10,
+                   .w_px = 256,
+                   .h_px = 128,
+                   .depth = 1,
+                   .array_size = 6,
+                   .last_level = 9,
+                   .nr_samples = 4},
+       .data_bytes = 0x20000)
+GOLDEN(vtest_transfer,
+       "2a000000 07000000 00040000 00000100 01000000 02000000 03000000 04000000 05000000 06000000"
+       "00100000",
+       .res_id = 42, .level = 7, .stride_bytes = 1024, .layer_stride_bytes = 65536,
+       .box = {1, 2, 3, 4, 5, 6}, .data_bytes = 4096)
+GOLDEN(vtest_transfer2,
+       "2a000000 07000000 01000000 02000000 03000000 04000000 05000000 06000000 00100000 40000000",
+       .res_id = 42, .level = 7, .box = {1, 2, 3, 4, 5, 6}, .data_bytes = 4096, .offset_bytes = 64)
+GOLDEN(vtest_resource_create_blob, "02000000 01000000 0010000000000000 0500000001000000",
+       .type = VGD_VTEST_BLOB_TYPE_HOST3D, .flags = VGD_VTEST_BLOB_FLAG_MAPPABLE,
+       .size_bytes = 4096, .blob_id = 0x100000005)
+GOLDEN(vtest_sync_write, "03000000 0100000002000000", .sync = {.sync_id = 3, .value = 0x200000001})
+GOLDEN(vtest_batch, "01000000 09000000 04000000 0d000000 01000000 3f000000 00000000 00000000",
+       .flags = VGD_VTEST_BATCH_FLAG_RING_IDX, .cmd_offset = 9, .cmd_size = 4, .sync_offset = 13,
+       .sync_count = 1, .ring_idx = 63)
+
 Test(golden, numbers)
 {
     /* One of each group, from the specifications' tables. */
@@ -184,4 +216,6 @@ Test(golden, numbers)
     cr_assert(VGD_VU_BACKEND_SHMEM_MAP == 9 && VGD_VU_BACKEND_SHMEM_UNMAP == 10);
     cr_assert(VGD_VU_F_PROTOCOL_FEATURES == 30 && VGD_VU_F_SHMEM == 22);
     cr_assert(VGD_DISP_GET_PROTOCOL_FEATURES == 1 && VGD_DISP_DMABUF_SCANOUT2 == 12);
+    cr_assert(VGD_VTEST_GET_CAPS == 1 && VGD_VTEST_RESOURCE_CREATE2 == 12);
+    cr_assert(VGD_VTEST_SUBMIT_CMD2 == 24 && VGD_VTEST_RESOURCE_EXPORT_FD == 38);
 }

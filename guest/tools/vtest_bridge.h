@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Serves vtest clients on a virtual GPU. A client is a connection:
+ *
+ *   connected --CREATE_RENDERER--> named --first use--> has a context --end or mistake--> gone
+ *
+ * Each has one context of its own on the device, and its own resources and syncs. What it did wrong
+ * costs it the connection and nobody else anything; what it leaves is freed when it goes. A client
+ * that is gone stays in memory until the last of its commands is answered.
+ * Thread: loop.
+ */
+#ifndef VGD_VTEST_BRIDGE_H
+#define VGD_VTEST_BRIDGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop.h"
+#include "vtest_device.h"
+
+/* What one client may ask for; beyond it is dropped. */
+#define VGD_VTEST_CLIENTS_MAX 256u
+#define VGD_VTEST_NAME_MAX 4096u
+#define VGD_VTEST_RESOURCES_MAX 16384u
+#define VGD_VTEST_MEMORY_MAX (UINT64_C(4) << 30) /* shared memory and blobs in guest memory */
+#define VGD_VTEST_SUBMIT_MAX (16u << 20)         /* one SUBMIT_CMD, SUBMIT_CMD2, TRANSFER_PUT */
+#define VGD_VTEST_GET_MAX (64u << 20)            /* one TRANSFER_GET */
+#define VGD_VTEST_BLOB_MAX (UINT64_C(64) << 30)
+#define VGD_VTEST_BATCHES_MAX 4096u
+#define VGD_VTEST_SYNCS_MAX 65536u
+#define VGD_VTEST_WAITS_MAX 1024u
+#define VGD_VTEST_QUERIES_MAX 65536u
+
+struct vgd_vtest_bridge;
+
+/** @dev and @loop are borrowed. NULL when out of memory. */
+struct vgd_vtest_bridge *vgd_vtest_bridge_create(struct vgd_loop *loop,
+                                                 struct vgd_vtest_device *dev);
+/** Drops everybody. The device has to have answered or given up everything. NULL is fine. */
+void vgd_vtest_bridge_destroy(struct vgd_vtest_bridge *bridge);
+
+/** A new client on *@fd, a connected stream socket, which is taken. */
+void vgd_vtest_bridge_add(struct vgd_vtest_bridge *bridge, int *fd);
+/** Connected clients. */
+uint32_t vgd_vtest_bridge_client_count(const struct vgd_vtest_bridge *bridge);
+/** Those, and the ones that are gone with commands in flight. */
+uint32_t vgd_vtest_bridge_object_count(const struct vgd_vtest_bridge *bridge);
+/** End every connection: the device is gone. */
+void vgd_vtest_bridge_drop_all(struct vgd_vtest_bridge *bridge, const char *why);
+/** The device has room again. */
+void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge);
+
+#endif

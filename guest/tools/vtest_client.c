@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: MIT */
+/* The connection of a client: requests in, replies out, and its life. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "fd.h"
+#include "vtest_priv.h"
+
+#define READ_PER_TURN_BYTES (1u << 20) /* then others have their turn */
+#define OUT_MAX_BYTES (VGD_VTEST_GET_MAX + 4096u)
+
+bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
+{
+    if (n <= *room) {
+        return true;
+    }
+    uint32_t more = *room == 0 ? 16 : *room * 2;
+    while (more < n) {
+        more *= 2;
+    }
+    void *bigger = realloc(*array, more * element_bytes);
+    if (bigger == NULL) {
+        return false;
+    }
+    *array = bigger;
+    *room = more;
+    return true;
+}
+
+struct vgd_vtest_bridge *vgd_vtest_bridge_create(struct vgd_loop *loop,
+                                                 struct vgd_vtest_device *dev)
+{
+    struct vgd_vtest_bridge *bridge = calloc(1, sizeof(*bridge));
+    if (bridge != NULL) {
+        bridge->loop = loop;
+        bridge->dev = dev;
+    }
+    return bridge;
+}
+
+void vgd_vtest_bridge_destroy(struct vgd_vtest_bridge *bridge)
+{
+    if (bridge == NULL) {
+        return;
+    }
+    vgd_vtest_bridge_drop_all(bridge, "the bridge ends");
+    free(bridge);
+}
+
+uint32_t vgd_vtest_bridge_client_count(const struct vgd_vtest_bridge *bridge)
+{
+    return bridge->n_connected;
+}
+
+uint32_t vgd_vtest_bridge_object_count(const struct vgd_vtest_bridge *bridge)
+{
+    return bridge->n_objects;
+}
+
+void vtest_client_unref(struct vtest_client *client)
+{
+    if (--client->refs > 0) {
+        return;
+    }
+    if (client->prev != NULL) {
+        client->prev->next = client->next;
+    } else {
+        client->bridge->clients = client->next;
+    }
+    if (client->next != NULL) {
+        client->next->prev = client->prev;
+    }
+    client->bridge->n_objects--;
+    vgd_idmap_finish(&client->resources);
+    vgd_idmap_finish(&client->queries);
+    vgd_idmap_finish(&client->syncs);
+    free(client->asked);
+    free(client->in);
+    free(client);
+}
+
+static void forget_out(struct vtest_client *client)
+{
+    while (client->out != NULL) {
+        struct vtest_out *out = client->out;
+        client->out = out->next;
+        vgd_fd_closep(&out->fd);
+        free(out);
+    }
+    client->out_end = &client->out;
+}
+
+static void then_give_context(struct vtest_op *op, const struct vgd_vtest_answer *answer)
+{
+    (void)answer;
+    vgd_vtest_device_give_context_id(op->client->dev, (uint32_t)op->number);
+}
+
+static void release_all(struct vtest_client *client)
+{
+    /* The context first: what it holds of the resources goes with it at once. */
+    if (client->has_context) {
+        client->has_context = false;
+        struct vtest_op *op = vtest_op_new(client, NULL);
+        if (op != NULL) {
+            op->then = then_give_context;
+            op->number = client->ctx_id;
+            struct vgd_ctrl_hdr hdr = {.type = VGD_CMD_CTX_DESTROY, .ctx_id = client->ctx_id};
+            vtest_op_send(op, hdr, NULL, 0, 0, 0, 0);
+        }
+    }
+    struct vtest_resource *res;
+    uint32_t cursor = 0;
+    while ((res = vgd_idmap_next(&client->resources, &cursor, NULL)) != NULL) {
+        vtest_resource_release(res);
+    }
+    vgd_idmap_finish(&client->resources);
+    client->resources = (struct vgd_idmap){0};
+    vtest_forget_queries(client);
+    vtest_syncs_forget(client);
+    if (client->body.memory != NULL) {
+        vgd_vtest_device_free(client->dev, client->body.gpa, client->body.want_bytes);
+        client->body.memory = NULL;
+    }
+}
+
+void vtest_client_drop(struct vtest_client *client, const char *why)
+{
+    if (client->is_gone) {
+        return;
+    }
+    client->is_gone = true;
+    client->bridge->n_connected--;
+    vgd_log(VGD_LOG_INFO, "client", "%u (%s) ends: %s", client->number, client->name, why);
+    client->is_stalled = false;
+    vgd_watch_remove(&client->watch);
+    vgd_fd_closep(&client->fd);
+    forget_out(client);
+    release_all(client);
+    vtest_client_unref(client);
+}
+
+void vgd_vtest_bridge_drop_all(struct vgd_vtest_bridge *bridge, const char *why)
+{
+    struct vtest_client *client = bridge->clients;
+    while (client != NULL) {
+        if (client->is_gone) {
+            client = client->next;
+            continue;
+        }
+        vtest_client_drop(client, why);
+        client = bridge->clients; /* it may be freed, others too */
+    }
+}
+
+/* Send @n_bytes at @bytes, and *@fd with the first of them. Returns how many went, 0 when the
+ * socket is full, -1 when it is broken. */
+static ssize_t send_some(int socket, const uint8_t *bytes, uint32_t n_bytes, int fd)
+{
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = n_bytes};
+    union {
+        struct cmsghdr align;
+        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+    }
+    ssize_t n;
+    do {
+        n = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        return 0;
+    }
+    return n;
+}
+
+/* False: the connection is broken. */
+static bool flush(struct vtest_client *client)
+{
+    while (client->out != NULL) {
+        struct vtest_out *out = client->out;
+        ssize_t n = send_some(client->fd, out->bytes + out->sent_bytes,
+                              out->n_bytes - out->sent_bytes, out->fd);
+        if (n <= 0) {
+            return n == 0;
+        }
+        vgd_fd_closep(&out->fd);
+        out->sent_bytes += (uint32_t)n;
+        if (out->sent_bytes == out->n_bytes) {
+            client->out = out->next;
+            if (client->out == NULL) {
+                client->out_end = &client->out;
+            }
+            free(out);
+        }
+    }
+    return true;
+}
+
+/* One piece: sent now, or kept until the client reads. */
+static void send_piece(struct vtest_client *client, const void *bytes, uint32_t n_bytes, int *fd)
+{
+    ssize_t n = 0;
+    if (client->out == NULL) {
+        n = send_some(client->fd, bytes, n_bytes, fd == NULL ? -1 : *fd);
+    }
+    if (n < 0) {
+        vtest_client_drop(client, "its socket is closed");
+        return;
+    }
+    if (n > 0 && fd != NULL) {
+        vgd_fd_closep(fd);
+    }
+    if ((uint32_t)n == n_bytes) {
+        return;
+    }
+    uint32_t left = n_bytes - (uint32_t)n;
+    struct vtest_out *out = malloc(sizeof(*out) + left);
+    if (out == NULL) {
+        vtest_client_drop(client, "out of memory");
+        return;
+    }
+    *out = (struct vtest_out){.fd = fd == NULL ? -1 : vgd_fd_take(fd), .n_bytes = left};
+    memcpy(out->bytes, (const uint8_t *)bytes + n, left);
+    *client->out_end = out;
+    client->out_end = &out->next;
+    vgd_watch_set(client->watch, EPOLLOUT); /* nothing more is read before it is gone */
+}
+
+void vtest_client_send(struct vtest_client *client, const void *bytes, uint32_t n_bytes, int *fd)
+{
+    if (!client->is_gone && n_bytes > 0) {
+        send_piece(client, bytes, n_bytes, NULL);
+    }
+    if (fd == NULL) {
+        return;
+    }
+    if (!client->is_gone) {
+        /* A byte of its own: a client reads the reply with read(2), which would lose it. */
+        static const uint8_t zero;
+        send_piece(client, &zero, 1, fd);
+    }
+    vgd_fd_closep(fd);
+}
+
+void vtest_client_reply(struct vtest_client *client, uint32_t cmd, const void *bytes,
+                        uint32_t n_bytes, int *fd)
+{
+    uint8_t whole[VGD_VTEST_HDR_SIZE + 64];
+    struct vgd_writer w = vgd_writer_of(whole, sizeof(whole));
+    vgd_vtest_hdr_encode(&w, &(struct vgd_vtest_hdr){.length = n_bytes / 4, .cmd = cmd});
+    vgd_write_bytes(&w, bytes, n_bytes);
+    vtest_client_send(client, whole, (uint32_t)vgd_writer_used(&w), fd);
+}
+
+void vtest_client_stall(struct vtest_client *client)
+{
+    client->is_stalled = true;
+}
+
+/* Is there nothing that keeps the next request from being looked at? */
+static bool may_run(const struct vtest_client *client)
+{
+    return !client->is_gone && !client->is_stalled && client->out == NULL &&
+           vgd_vtest_device_has_room(client->dev);
+}
+
+static void consume(struct vtest_client *client, uint32_t n_bytes)
+{
+    client->in_start += n_bytes;
+    if (client->in_start == client->in_end) {
+        client->in_start = 0;
+        client->in_end = 0;
+    }
+}
+
+/* Take what has been read of a body that goes to device memory. */
+static void fill_body(struct vtest_client *client)
+{
+    uint32_t here = client->in_end - client->in_start;
+    uint32_t missing = client->body.want_bytes - client->body.got_bytes;
+    uint32_t n = here < missing ? here : missing;
+    memcpy(client->body.memory + client->body.got_bytes, client->in + client->in_start, n);
+    client->body.got_bytes += n;
+    consume(client, n);
+}
+
+/* A request whose data go to device memory: @n_fixed bytes of it are in front of them. */
+static bool begin_body(struct vtest_client *client, const struct vgd_vtest_hdr *hdr,
+                       uint32_t n_bytes)
+{
+    if (n_bytes > VGD_VTEST_SUBMIT_MAX) {
+        vtest_client_drop(client, "a request is too long");
+        return false;
+    }
+    client->body.memory = vgd_vtest_device_alloc_raw(client->dev, n_bytes, &client->body.gpa);
+    if (client->body.memory == NULL) {
+        vtest_client_drop(client, "no device memory is left");
+        return false;
+    }
+    client->body.active = true;
+    client->body.cmd = hdr->cmd;
+    client->body.want_bytes = n_bytes;
+    client->body.got_bytes = 0;
+    fill_body(client);
+    return true;
+}
+
+/* The next request, if it is all there. False: there is nothing more to do now. */
+static bool next_request(struct vtest_client *client)
+{
+    if (client->body.active) {
+        fill_body(client);
+        if (client->body.got_bytes < client->body.want_bytes) {
+            return false;
+        }
+        client->body.active = false;
+        vtest_command_long(client);
+        return true;
+    }
+    uint32_t here = client->in_end - client->in_start;
+    if (here < VGD_VTEST_HDR_SIZE) {
+        return false;
+    }
+    const uint8_t *at = client->in + client->in_start;
+    struct vgd_reader r = vgd_reader_of(at, here);
+    struct vgd_vtest_hdr hdr = {0};
+    uint32_t n_bytes;
+    if (vgd_vtest_hdr_decode(&r, &hdr) != VGD_OK || !vtest_command_size(&hdr, &n_bytes)) {
+        vtest_client_drop(client, "it sent a request that does not exist");
+        return false;
+    }
+    if (client->is_named == (hdr.cmd == VGD_VTEST_CREATE_RENDERER)) {
+        vtest_client_drop(client, "CREATE_RENDERER has to come first, and once");
+        return false;
+    }
+    if (vtest_command_is_long(hdr.cmd) && hdr.cmd != VGD_VTEST_TRANSFER_PUT) {
+        consume(client, VGD_VTEST_HDR_SIZE);
+        return begin_body(client, &hdr, n_bytes);
+    }
+    if (n_bytes > VTEST_IN_BYTES - VGD_VTEST_HDR_SIZE) {
+        vtest_client_drop(client, "a request is too long");
+        return false;
+    }
+    if (here - VGD_VTEST_HDR_SIZE < n_bytes) {
+        return false;
+    }
+    if (hdr.cmd == VGD_VTEST_TRANSFER_PUT) {
+        r = vgd_reader_of(at + VGD_VTEST_HDR_SIZE, n_bytes);
+        if (vgd_vtest_transfer_decode(&r, &client->body.transfer) != VGD_OK) {
+            return false; /* cannot be: the size is right */
+        }
+        consume(client, VGD_VTEST_HDR_SIZE + n_bytes);
+        return begin_body(client, &hdr, client->body.transfer.data_bytes);
+    }
+    /* The bytes stay where they are while the request is carried out: nothing is read meanwhile. */
+    vtest_command(client, hdr.cmd, at + VGD_VTEST_HDR_SIZE, n_bytes);
+    consume(client, VGD_VTEST_HDR_SIZE + n_bytes);
+    return true;
+}
+
+static void run(struct vtest_client *client)
+{
+    if (client->is_running) {
+        return;
+    }
+    client->is_running = true;
+    client->refs++;
+    while (may_run(client) && next_request(client)) {
+    }
+    client->is_running = false;
+    vtest_client_unref(client);
+}
+
+void vtest_client_go(struct vtest_client *client)
+{
+    client->is_stalled = false;
+    if (client->is_gone) {
+        return;
+    }
+    if (client->out == NULL) {
+        vgd_watch_set(client->watch, EPOLLIN);
+    }
+    run(client);
+}
+
+void vtest_client_progress(struct vtest_client *client)
+{
+    if (client->is_gone) {
+        return;
+    }
+    if (client->n_asked > 0) {
+        vtest_look_at_queries(client);
+    }
+    if (client->waits_idle && client->n_busy > 0) {
+        /* The last one has been answered before others: they are on different timelines. */
+        if (client->last_busy == 0) {
+            vgd_vtest_device_await_all(client->dev, client->ctx_id);
+        }
+        return;
+    }
+    if (client->waits_idle) {
+        client->waits_idle = false;
+        uint32_t busy = 0;
+        vtest_client_reply(client, VGD_VTEST_RESOURCE_BUSY_WAIT, &busy, sizeof(busy), NULL);
+        vtest_client_go(client);
+    }
+}
+
+void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge)
+{
+    struct vtest_client *client = bridge->clients;
+    while (client != NULL) {
+        client->refs++;
+        if (!client->is_gone && !client->is_stalled && client->out == NULL) {
+            vgd_watch_set(client->watch, EPOLLIN);
+            run(client);
+        }
+        struct vtest_client *next = client->next;
+        vtest_client_unref(client);
+        client = next;
+    }
+}
+
+/* Read once. 1: something came, 0: nothing there, -1: the end. */
+static int read_some(struct vtest_client *client, uint32_t *out_bytes, bool *out_is_all)
+{
+    uint8_t *to;
+    uint32_t room;
+    if (client->body.active && client->in_start == client->in_end) {
+        to = client->body.memory + client->body.got_bytes;
+        room = client->body.want_bytes - client->body.got_bytes;
+    } else {
+        if (client->in_start > 0) {
+            memmove(client->in, client->in + client->in_start, client->in_end - client->in_start);
+            client->in_end -= client->in_start;
+            client->in_start = 0;
+        }
+        to = client->in + client->in_end;
+        room = VTEST_IN_BYTES - client->in_end;
+    }
+    if (room == 0) {
+        return 0;
+    }
+    ssize_t n;
+    do {
+        n = recv(client->fd, to, room, MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        return 0;
+    }
+    if (n <= 0) {
+        return -1;
+    }
+    if (to == client->in + client->in_end) {
+        client->in_end += (uint32_t)n;
+    } else {
+        client->body.got_bytes += (uint32_t)n;
+    }
+    *out_bytes = (uint32_t)n;
+    *out_is_all = (uint32_t)n < room;
+    return 1;
+}
+
+static void on_readable(struct vtest_client *client)
+{
+    uint32_t total = 0;
+    while (total < READ_PER_TURN_BYTES) {
+        if (!may_run(client)) {
+            /* Asked for again when it goes on. */
+            if (!client->is_gone && client->out == NULL) {
+                vgd_watch_set(client->watch, 0);
+            }
+            return;
+        }
+        uint32_t n = 0;
+        bool is_all = false;
+        int result = read_some(client, &n, &is_all);
+        if (result < 0) {
+            vtest_client_drop(client, "it closed its socket");
+            return;
+        }
+        if (result == 0) {
+            return;
+        }
+        total += n;
+        run(client);
+        if (is_all) {
+            return; /* most likely there is nothing more */
+        }
+    }
+}
+
+static void on_event(void *user, uint32_t events)
+{
+    struct vtest_client *client = user;
+    client->refs++;
+    if ((events & EPOLLOUT) != 0) {
+        if (!flush(client)) {
+            vtest_client_drop(client, "its socket is closed");
+        } else if (client->out == NULL) {
+            vgd_watch_set(client->watch, EPOLLIN);
+            run(client);
+        }
+    } else if ((events & EPOLLIN) != 0 && may_run(client)) {
+        on_readable(client);
+    } else if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+        vtest_client_drop(client, "it closed its socket");
+    } else if ((events & EPOLLIN) != 0) {
+        on_readable(client);
+    }
+    vtest_client_unref(client);
+}
+
+void vgd_vtest_bridge_add(struct vgd_vtest_bridge *bridge, int *fd)
+{
+    VGD_AUTO_FD socket = vgd_fd_take(fd);
+    if (bridge->n_connected >= VGD_VTEST_CLIENTS_MAX) {
+        vgd_log(VGD_LOG_WARNING, "bridge", "a client is turned away: there are %u",
+                bridge->n_connected);
+        return;
+    }
+    struct vtest_client *client = calloc(1, sizeof(*client));
+    uint8_t *in = malloc(VTEST_IN_BYTES);
+    if (client == NULL || in == NULL) {
+        free(client);
+        free(in);
+        return;
+    }
+    client->bridge = bridge;
+    client->dev = bridge->dev;
+    client->number = ++bridge->next_number;
+    client->refs = 1;
+    client->in = in;
+    client->out_end = &client->out;
+    client->next_sync_id = 1;
+    client->watch = vgd_loop_watch(bridge->loop, socket, EPOLLIN, on_event, client);
+    if (client->watch == NULL) {
+        free(client);
+        free(in);
+        return;
+    }
+    client->fd = vgd_fd_take(&socket);
+    client->next = bridge->clients;
+    if (client->next != NULL) {
+        client->next->prev = client;
+    }
+    bridge->clients = client;
+    bridge->n_connected++;
+    bridge->n_objects++;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vtest_priv.h"
+
+struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes)
+{
+    struct vtest_memory *memory = malloc(sizeof(*memory));
+    if (memory == NULL) {
+        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_client_drop(client, "out of memory");
+        return NULL;
+    }
+    *memory = (struct vtest_memory){.dev = client->dev, .refs = 1, .gpa = gpa, .n_bytes = n_bytes};
+    return memory;
+}
+
+void vtest_memory_unref(struct vtest_memory *memory)
+{
+    if (memory != NULL && --memory->refs == 0) {
+        vgd_vtest_device_free(memory->dev, memory->gpa, memory->n_bytes);
+        free(memory);
+    }
+}
+
+struct vtest_op *vtest_op_new(struct vtest_client *client, struct vtest_resource *res)
+{
+    struct vtest_op *op = calloc(1, sizeof(*op));
+    if (op == NULL) {
+        vtest_client_drop(client, "out of memory");
+        return NULL;
+    }
+    op->client = client;
+    client->refs++;
+    op->res = res;
+    if (res != NULL) {
+        res->refs++;
+    }
+    return op;
+}
+
+void vtest_op_free(struct vtest_op *op)
+{
+    struct vtest_client *client = op->client;
+    vtest_memory_unref(op->memory);
+    for (uint32_t i = 0; i < op->n_copies; i++) {
+        op->copies[i].res->from_host_count--;
+        vtest_resource_unref(op->copies[i].res);
+    }
+    for (uint32_t i = 0; i < op->n_signals; i++) {
+        vtest_sync_unref(op->signals[i].sync);
+    }
+    free(op->copies);
+    free(op->asked);
+    free(op->signals);
+    if (op->res != NULL) {
+        vtest_resource_unref(op->res);
+    }
+    free(op);
+    vtest_client_unref(client);
+}
+
+bool vtest_is_error(const struct vgd_vtest_answer *answer)
+{
+    return answer->type < VGD_RESP_OK_NODATA || answer->type >= VGD_RESP_ERR_UNSPEC;
+}
+
+static void take_copies(struct vtest_op *op)
+{
+    for (uint32_t i = 0; i < op->n_copies; i++) {
+        struct vtest_resource *res = op->copies[i].res;
+        vgd_vtest_span_copy(&op->copies[i].span, res->shared, res->backing);
+    }
+}
+
+static void note_asked(struct vtest_op *op)
+{
+    struct vtest_client *client = op->client;
+    if (op->n_asked == 0 || !vtest_grow((void **)&client->asked, &client->asked_room,
+                                        client->n_asked + op->n_asked, sizeof(*client->asked))) {
+        return;
+    }
+    memcpy(client->asked + client->n_asked, op->asked, op->n_asked * sizeof(*op->asked));
+    client->n_asked += op->n_asked;
+}
+
+static void op_done(void *user, const struct vgd_vtest_answer *answer)
+{
+    struct vtest_op *op = user;
+    struct vtest_client *client = op->client;
+    client->n_busy -= op->is_busy;
+    if (client->last_busy == op->sent) {
+        client->last_busy = 0;
+    }
+    if (!client->is_gone) {
+        if (!vtest_is_error(answer)) {
+            take_copies(op);
+            note_asked(op);
+        }
+        for (uint32_t i = 0; i < op->n_signals; i++) {
+            vtest_sync_signal(client, op->signals[i].sync, op->signals[i].value);
+        }
+    }
+    if (op->then != NULL) {
+        op->then(op, answer);
+    }
+    client->refs++;
+    vtest_op_free(op);
+    vtest_client_progress(client);
+    vtest_client_unref(client);
+}
+
+void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *body,
+                   uint32_t body_bytes, uint64_t data_gpa, uint32_t data_bytes, uint32_t resp_bytes)
+{
+    op->client->n_busy += op->is_busy;
+    struct vgd_vtest_send send = {
+        .hdr = hdr,
+        .body = body,
+        .body_bytes = body_bytes,
+        .data_gpa = data_gpa,
+        .data_bytes = data_bytes,
+        .resp_bytes = resp_bytes,
+        .done = op_done,
+        .user = op,
+    };
+    struct vtest_client *client = op->client;
+    op->sent = vgd_vtest_device_send(client->dev, &send);
+    if (op->is_busy) {
+        client->last_busy = op->sent;
+    }
+    if (op->is_awaited) {
+        vgd_vtest_device_await(client->dev, op->sent);
+    }
+}
+
+static void then_drop(struct vtest_op *op, const struct vgd_vtest_answer *answer)
+{
+    const char *why = (const char *)(uintptr_t)op->number;
+    if (why != NULL && vtest_is_error(answer)) {
+        vtest_client_drop(op->client, why);
+    }
+}
+
+void vtest_send_simple(struct vtest_client *client, struct vtest_resource *res, uint32_t type,
+                       const void *body, uint32_t body_bytes, const char *why)
+{
+    struct vtest_op *op = vtest_op_new(client, res);
+    if (op == NULL) {
+        return;
+    }
+    op->then = then_drop;
+    op->number = (uintptr_t)why;
+    vtest_op_send(op, (struct vgd_ctrl_hdr){.type = type, .ctx_id = client->ctx_id}, body,
+                  body_bytes, 0, 0, 0);
+}
