@@ -301,6 +301,9 @@ enum vgd_status vgd_do_unmap_blob(struct vgd_gpu_call *call);
 void vgd_window_forget_resource(struct vgd_gpu_call *call, struct vgd_resource *res);
 /** The command has succeeded, and call->going is not NULL: its answer comes when that is gone. */
 void vgd_window_wait(struct vgd_gpu_call *call);
+/** MAP_BLOB of a dead worker, answered with an error: what the VMM may have mapped is taken back.
+ */
+void vgd_window_fail_map(struct vgd_gpu_call *call);
 /** Nobody waits for the window any more: what comes is unmapped, what goes goes. */
 void vgd_window_fail_pending(struct vgd_gpu *gpu);
 /** Free every map. Nobody waits for the window any more. */

@@ -267,6 +267,9 @@ void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
                 break;
             }
             break;
+        case VGD_CMD_RESOURCE_MAP_BLOB:
+            vgd_window_fail_map(&call);
+            break;
         default:
             break;
         }

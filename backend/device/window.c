@@ -6,8 +6,8 @@
  * asked.
  *
  * Records: a map when it is there, an unmap before it is asked for. So after a death the journal
- * holds nothing that the VMM may not have, and a range that it has beyond that is taken from it
- * when somebody else wants it.
+ * holds nothing that the VMM may not have. A range that it has beyond that is taken back with the
+ * command that the dead worker did not answer.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -307,6 +307,25 @@ void vgd_window_wait(struct vgd_gpu_call *call)
         call->going->unmap_req = call->req;
     } else {
         vgd_fence_finish(call->gpu, call->req, st);
+    }
+}
+
+void vgd_window_fail_map(struct vgd_gpu_call *call)
+{
+    struct vgd_gpu *gpu = call->gpu;
+    struct vgd_cmd_resource_map_blob cmd;
+    if (vgd_cmd_resource_map_blob_decode(&call->body, &cmd) != VGD_OK) {
+        return;
+    }
+    struct vgd_resource *res = vgd_resource_find(gpu, cmd.resource_id);
+    if (res == NULL || res->kind != VGD_RESOURCE_BLOB || res->map != NULL ||
+        check_range(call, res, cmd.offset_bytes) != VGD_OK) {
+        return; /* where the journal has it mapped, UNMAP_BLOB or UNREF will find it */
+    }
+    struct vgd_map *map = map_add(gpu, res, cmd.offset_bytes);
+    if (map != NULL) {
+        enum vgd_status st;
+        (void)map_ask_unmap(gpu, map, &st); /* there may be nothing: then that is the answer */
     }
 }
 

@@ -277,7 +277,12 @@ void vgd_shmem_worker_gone(struct vgd_shmem *sh)
 {
     sh->generation++;
     while (sh->first != NULL) {
-        op_free(pop(sh));
+        struct vgd_shmem_op *op = pop(sh);
+        struct vgd_shmem_entry *e = NULL;
+        if (op->unmap && vgd_shmem_find_for_unmap(sh, op, &e) == VGD_OK && e != NULL) {
+            vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED); /* its guest has let go of it */
+        }
+        op_free(op);
     }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token) {
         /* A map that nobody knows of is taken back; an unmap that its guest asked for goes on. */

@@ -173,6 +173,7 @@ DEVICE_TEST(a_death_while_the_window_is_asked)
     b.window.later = false;
     fail_bytes(&b, &s, map.bytes, vgd_writer_used(&map.w), 64);
     cr_assert_resp(s.hdr.type, ERR_UNSPEC);
+    cr_assert_eq(b.window.maps_count, 1); /* taken back; the one of the unmap is still there */
     fail_bytes(&b, &u, unmap.bytes, vgd_writer_used(&unmap.w), 64);
     cr_assert_resp(u.hdr.type, OK_NODATA);
     cr_assert_eq(b.counters.maps_live, 0);
