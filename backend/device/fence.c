@@ -179,12 +179,13 @@ void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd
         if (status == VGD_OK && done) {
             retire(gpu, list, req->priv.fence_seq);
         }
-        if (status == VGD_OK && !(done && list->first == NULL)) {
+        if (status == VGD_OK && !done) {
             req->priv.resp_type = VGD_RESP_OK_NODATA;
             vgd_list_append(list, req);
             return;
         }
     }
+    /* Nothing to wait for but what is before it. */
     uint32_t type = vgd_gpu_resp_of(status);
     if (list->last == NULL) {
         vgd_gpu_answer(gpu, req, type);

@@ -151,7 +151,8 @@ void vgd_gpu_memory_detach(struct vgd_gpu *gpu);
 
 /** Requests not yet completed. */
 uint32_t vgd_gpu_pending_count(const struct vgd_gpu *gpu);
-/** Complete every pending request with ERR_UNSPEC now (a stop whose fences do not come). */
+/** Complete every pending request with ERR_UNSPEC now (a stop whose fences do not come). A map that
+ *  was waited for is unmapped if it comes after all; until then its range stays taken. */
 void vgd_gpu_fail_pending(struct vgd_gpu *gpu);
 
 /** Device reset: contexts, resources, scanouts and cursor are gone, pending requests are dropped

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "checked.h"
-#include "iov.h"
 
 /* virtio names formats by memory order, pixman by the order of bits in a native 32-bit word. */
 static pixman_format_code_t pixman_format(uint32_t format)
@@ -248,13 +247,14 @@ enum vgd_status vgd_pixels_read(const struct vgd_pixels *p, struct vgd_rect rect
     return VGD_OK;
 }
 
-/* Where the last row of @rect ends in the blob; false if that is beyond 2^64. */
-static bool image_end(const struct vgd_image *image, struct vgd_rect rect, uint64_t *out)
+/* Does the last row of @rect end below 2^64? */
+static bool image_end_sane(const struct vgd_image *image, struct vgd_rect rect)
 {
+    uint64_t end;
     /* Both products are below 2^64: of 32-bit numbers. */
     uint64_t rows_bytes = (uint64_t)image->stride_bytes * ((uint64_t)rect.y_px + rect.h_px - 1);
     uint64_t row_bytes = ((uint64_t)rect.x_px + rect.w_px) * VGD_BYTES_PER_PIXEL;
-    return vgd_add_u64(rows_bytes, row_bytes, out) && vgd_add_u64(*out, image->offset_bytes, out);
+    return vgd_add_u64(rows_bytes, row_bytes, &end) && vgd_add_u64(end, image->offset_bytes, &end);
 }
 
 enum vgd_status vgd_pixels_read_image(const struct vgd_image *image, const struct iovec *iov,
@@ -269,9 +269,7 @@ enum vgd_status vgd_pixels_read_image(const struct vgd_image *image, const struc
         return VGD_OK;
     }
     size_t row_bytes = (size_t)rect.w_px * VGD_BYTES_PER_PIXEL;
-    uint64_t end;
-    if (image->stride_bytes < row_bytes || !image_end(image, rect, &end) ||
-        end > vgd_iov_size(iov, n_iov)) {
+    if (image->stride_bytes < row_bytes || !image_end_sane(image, rect)) {
         return VGD_RANGE;
     }
     struct cursor c = {.iov = iov, .n_iov = n_iov};

@@ -14,6 +14,7 @@
 #include "virtio_gpu.h"
 
 #define SLOTS_MAX 512u           /* QEMU 11.1 aborts at this many regions (D2) */
+#define COMMIT_NS 1000000u       /* from a map's answer to its effect, with nothing else to do */
 #define SHM_CONFIG_MIN_BYTES 24u /* two sizes: QEMU takes a short answer */
 
 static void violation(struct vgd_guest_frontend *fe, const char *format, ...)
@@ -188,6 +189,7 @@ void frontend_shm_reset(struct vgd_guest_frontend *fe)
         violation(fe, "a reset while something is mapped, with CONFIGURE_MEM_SLOTS: QEMU 11.1 "
                       "crashes (D3)");
     }
+    fe->commit_at_ns = 0;
     vgd_guest_shm_reset(fe->shm);
 }
 
@@ -264,6 +266,9 @@ static void do_map(struct vgd_guest_frontend *fe, struct vgd_vu_message *msg,
         break;
     default:
         reply_u64(fe, msg, st == VGD_OK ? 0 : 1);
+    }
+    if (st == VGD_OK && is_map(msg)) {
+        fe->commit_at_ns = vgd_now_ns() + COMMIT_NS;
     }
     if (st == VGD_OK) {
         const struct vgd_guest_shm_map *placed =
@@ -358,13 +363,37 @@ int vgd_guest_frontend_backend_fd(const struct vgd_guest_frontend *fe)
     return fe->backend == NULL || fe->is_held ? -1 : vgd_channel_fd(fe->backend);
 }
 
+void frontend_commit(struct vgd_guest_frontend *fe)
+{
+    if (fe->commit_at_ns != 0) {
+        fe->commit_at_ns = 0;
+        vgd_guest_shm_commit(fe->shm);
+    }
+}
+
 int vgd_guest_frontend_service_in_ms(const struct vgd_guest_frontend *fe)
 {
-    if (!fe->is_held || fe->held_until_ns == UINT64_MAX) {
+    uint64_t due_ns = fe->is_held ? fe->held_until_ns : UINT64_MAX;
+    if (fe->commit_at_ns != 0 && fe->commit_at_ns < due_ns) {
+        due_ns = fe->commit_at_ns;
+    }
+    if (due_ns == UINT64_MAX) {
         return -1;
     }
     uint64_t now_ns = vgd_now_ns();
-    return now_ns >= fe->held_until_ns ? 0 : (int)((fe->held_until_ns - now_ns) / 1000000) + 1;
+    return now_ns >= due_ns ? 0 : (int)((due_ns - now_ns) / 1000000) + 1;
+}
+
+bool vgd_guest_frontend_mapped_early(struct vgd_guest_frontend *fe, uint64_t offset_bytes)
+{
+    const struct vgd_guest_shm_map *map =
+        fe->shm == NULL ? NULL : vgd_guest_shm_find(fe->shm, offset_bytes);
+    if (map != NULL && map->committed) {
+        return false;
+    }
+    violation(fe, "the guest was told of a map at %#llx that is not there yet (D7)",
+              (unsigned long long)offset_bytes);
+    return true;
 }
 
 static bool is_readable(const struct vgd_guest_frontend *fe)
@@ -397,6 +426,9 @@ static enum vgd_status read_whole(struct vgd_guest_frontend *fe, struct vgd_vu_m
 
 void vgd_guest_frontend_service(struct vgd_guest_frontend *fe)
 {
+    if (fe->commit_at_ns != 0 && vgd_now_ns() >= fe->commit_at_ns) {
+        frontend_commit(fe);
+    }
     while (fe->backend != NULL) {
         if (fe->is_held) {
             if (vgd_now_ns() < fe->held_until_ns) {
@@ -409,6 +441,7 @@ void vgd_guest_frontend_service(struct vgd_guest_frontend *fe)
         if (bytes_waiting(fe) == 0 && !is_readable(fe)) {
             return;
         }
+        frontend_commit(fe); /* the handler of the request before is done */
         enum vgd_status st = read_whole(fe, &msg);
         if (st != VGD_OK) {
             vgd_channel_destroy(fe->backend);

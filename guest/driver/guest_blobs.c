@@ -63,6 +63,9 @@ uint32_t vgd_guest_map_blob(struct vgd_guest_gpu *gpu, uint32_t res_id, uint64_t
     if (out_map_info != NULL) {
         *out_map_info = info.map_info;
     }
+    if (type == VGD_RESP_OK_MAP_INFO) {
+        (void)vgd_guest_frontend_mapped_early(vgd_guest_gpu_frontend(gpu), offset_bytes);
+    }
     return type;
 }
 
@@ -163,7 +166,7 @@ bool vgd_guest_window_file(struct vgd_guest_gpu *gpu, uint64_t offset_bytes, int
     const struct vgd_guest_shm *shm = shm_of(gpu);
     const struct vgd_guest_shm_map *map =
         shm == NULL ? NULL : vgd_guest_shm_find(shm, offset_bytes);
-    if (map == NULL) {
+    if (map == NULL || !map->committed) {
         return false;
     }
     *out_fd = map->fd;

@@ -431,6 +431,7 @@ enum vgd_status vgd_guest_frontend_stop(struct vgd_guest_frontend *fe)
         return VGD_OK;
     }
     vgd_guest_frontend_service(fe); /* the main loop had nothing else to do */
+    frontend_commit(fe);
     fe->running = false;
     if (!is_generic(fe)) {
         vgd_guest_display_disconnect(fe->display);

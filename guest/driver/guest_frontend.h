@@ -157,6 +157,9 @@ void vgd_guest_frontend_trouble(struct vgd_guest_frontend *fe,
 bool vgd_guest_frontend_is_holding(const struct vgd_guest_frontend *fe);
 /** End the trouble: carry out and answer what is held. */
 void vgd_guest_frontend_release(struct vgd_guest_frontend *fe);
+/** A guest was told that something is mapped at @offset_bytes: if it is not there yet, that is a
+ *  violation, and true. */
+bool vgd_guest_frontend_mapped_early(struct vgd_guest_frontend *fe, uint64_t offset_bytes);
 /** The last violation, as text. */
 void vgd_guest_frontend_violation(const struct vgd_guest_frontend *fe, char *out, size_t max_bytes);
 

@@ -41,6 +41,7 @@ struct vgd_guest_frontend {
     bool is_held;
     enum vgd_guest_answer held_answer;
     uint64_t held_until_ns; /* UINT64_MAX: until released */
+    uint64_t commit_at_ns;  /* of the last map; 0: it is done */
 };
 
 /** Send and wait until the socket has taken all. */
@@ -57,6 +58,8 @@ VGD_MUST_CHECK enum vgd_status frontend_ask_shm(struct vgd_guest_frontend *fe);
 /** All of guest RAM, and what is mapped, as QEMU 11.1 sends it at a start. VGD_LIMIT: more regions
  *  than a table has (D1: the device stays dead). */
 VGD_MUST_CHECK enum vgd_status frontend_send_memory(struct vgd_guest_frontend *fe);
+/** The handler of the last map is done: it is in effect. */
+void frontend_commit(struct vgd_guest_frontend *fe);
 /** A device reset: nothing is mapped any more. */
 void frontend_shm_reset(struct vgd_guest_frontend *fe);
 

@@ -20,7 +20,7 @@ struct vgd_guest_shm {
     uint8_t *base;
     uint64_t size_bytes;
     struct vgd_guest_shm_map *maps; /* by offset, none overlap */
-    uint32_t n_maps, maps_room;
+    uint32_t n_maps, maps_room, n_uncommitted;
     struct range *ranges; /* allocated by the guest, by offset */
     uint32_t n_ranges, ranges_room;
 };
@@ -155,6 +155,7 @@ enum vgd_status vgd_guest_shm_map(struct vgd_guest_shm *shm, const struct vgd_vu
     }
     memmove(&shm->maps[at + 1], &shm->maps[at], (shm->n_maps - at) * sizeof(*shm->maps));
     shm->n_maps++;
+    shm->n_uncommitted++;
     shm->maps[at] = (struct vgd_guest_shm_map){
         .offset_bytes = map->shm_offset_bytes,
         .len_bytes = map->len_bytes,
@@ -164,6 +165,14 @@ enum vgd_status vgd_guest_shm_map(struct vgd_guest_shm *shm, const struct vgd_vu
     return VGD_OK;
 }
 
+void vgd_guest_shm_commit(struct vgd_guest_shm *shm)
+{
+    for (uint32_t i = 0; i < shm->n_maps && shm->n_uncommitted > 0; i++) {
+        shm->n_uncommitted -= !shm->maps[i].committed;
+        shm->maps[i].committed = true;
+    }
+}
+
 static void remove_at(struct vgd_guest_shm *shm, uint32_t at)
 {
     struct vgd_guest_shm_map *map = &shm->maps[at];
@@ -171,6 +180,7 @@ static void remove_at(struct vgd_guest_shm *shm, uint32_t at)
     (void)mmap(shm->base + map->offset_bytes, map->len_bytes, PROT_NONE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     vgd_fd_closep(&map->fd);
+    shm->n_uncommitted -= !map->committed;
     shm->n_maps--;
     memmove(map, map + 1, (shm->n_maps - at) * sizeof(*map));
 }

@@ -20,7 +20,8 @@
 struct vgd_guest_shm_map {
     uint64_t offset_bytes, len_bytes; /* in the region */
     uint64_t file_offset_bytes;
-    int fd; /* owned by the table */
+    int fd;         /* owned by the table */
+    bool committed; /* the guest can reach it; see vgd_guest_shm_commit */
 };
 
 struct vgd_guest_shm;
@@ -39,6 +40,9 @@ uint8_t *vgd_guest_shm_base(const struct vgd_guest_shm *shm);
 VGD_MUST_CHECK enum vgd_status vgd_guest_shm_map(struct vgd_guest_shm *shm,
                                                  const struct vgd_vu_shmem_map *map, int *fd,
                                                  const char **out_why);
+/** What was mapped since the last call is now where the guest reaches it. QEMU 11.1 acknowledges a
+ *  map before this (D7); until then a guest that was told of it writes into nothing. */
+void vgd_guest_shm_commit(struct vgd_guest_shm *shm);
 /** VGD_RANGE: it does not equal one mapping. */
 VGD_MUST_CHECK enum vgd_status vgd_guest_shm_unmap(struct vgd_guest_shm *shm,
                                                    const struct vgd_vu_shmem_map *map,

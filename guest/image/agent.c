@@ -76,8 +76,23 @@ static void load_modules(const char *list)
     }
 }
 
+// In the small first root that QEMU loads with the kernel: gets the modules of 9p, and goes over to the host's folder.
+static void leave_first_root(void)
+{
+    try_mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
+    load_modules("/modules.9p");
+    try_mount("vgdroot", "/host", "9p", MS_RDONLY, "trans=virtio,version=9p2000.L,msize=524288,cache=loose");
+    umount("/dev");
+    if (chdir("/host") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0) {
+        complain("the host's folder by 9p");
+    }
+}
+
 static void become_init(void)
 {
+    if (access("/modules.9p", F_OK) == 0) {
+        leave_first_root();
+    }
     try_mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
     int console = open("/dev/console", O_RDWR);
     for (int fd = 0; console >= 0 && fd < 3; fd++) {

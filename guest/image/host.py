@@ -196,6 +196,7 @@ class Backend:
     def __init__(self, kind="vgd", args=(), virgl=True, venus=False, hostmem=None, env=None, binary=None, wrap=(),
                  by_fd=False, folder=None):
         self.kind, self.args, self.virgl, self.env = kind, list(args), virgl, dict(env or {})
+        self.venus = venus
         self.args += (["--venus"] if venus else []) + (["--hostmem=" + hostmem] if hostmem else [])
         self.binary, self.wrap = binary, list(wrap)
         self._own_folder = folder is None

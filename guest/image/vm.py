@@ -44,7 +44,10 @@ def vga(backend, chardev="gpu0", **props):
 def generic(backend, chardev="gpu0", **props):
     """QEMU 11.1's generic vhost-user device, told to be a virtio-gpu: renders, shows nothing."""
     wanted = {"virtio-id": 16, "num_vqs": 2, "vq_size": 256, "config_size": 20}
-    return _vhost("vhost-user-test-device-pci", backend, chardev, {**wanted, **props})
+    device = _vhost("vhost-user-test-device-pci", backend, chardev, {**wanted, **props})
+    if getattr(backend, "venus", False):
+        device["root"] = "9p"
+    return device
 
 
 def in_process(**props):
@@ -55,7 +58,7 @@ def in_process(**props):
 
 def in_process_venus(hostmem="1G", **props):
     """QEMU's own virtio-gpu-gl-pci with Vulkan, on a host without /dev/udmabuf: the stand-in is preloaded."""
-    device = in_process(venus="on", blob="on", hostmem=hostmem, **props)
+    device = {**in_process(venus="on", blob="on", hostmem=hostmem, **props), "root": "9p"}
     device["env"]["LD_PRELOAD"] = udmabuf_standin()
     return device
 
@@ -114,14 +117,18 @@ class VM:
     qemu      "11.1" (forky) or "10.0" (trixie; setup --with-qemu10)
     display   -display's argument; default: what the device needs, else "none". "gtk,..." starts an Xvfb
     extra     further QEMU arguments;  env: further environment for QEMU;  append: further kernel arguments
+    root      how the guest gets its root: "virtiofs" or "9p". Default: what the device wants, else virtiofs, which is
+              faster. QEMU announces every map in a SHMEM window to each vhost-user device, virtiofsd too, and aborts at
+              the 512th; 9p is served by QEMU itself
     The guest sees this checkout, read-only, as /vgd/src and its build folder as /vgd/build.
     """
 
     def __init__(self, device=None, qemu="11.1", display=None, memory="2G", cpus=2, accel=None, extra=(), env=None,
-                 append="", boot_timeout_s=120, folder=None):
+                 append="", boot_timeout_s=120, folder=None, root=None):
         devices = device if isinstance(device, (list, tuple)) else [device] if device else []
         self.devices, self.qemu, self.extra, self.append = list(devices), qemu, list(extra), append
         self.display = display or next((d["display"] for d in devices if "display" in d), "none")
+        self.root = root or next((d["root"] for d in devices if "root" in d), "virtiofs")
         self.memory, self.cpus, self.boot_timeout_s = memory, cpus, boot_timeout_s
         self.accel = accel or pick_accel()
         self.env = {k: v for d in devices for k, v in d["env"].items()}
@@ -158,31 +165,38 @@ class VM:
         # The guest's root: the folder itself, bound where the mounts of this namespace are not seen.
         share = ["%s:/vgd/share" % p["sysroot"], "%s:/vgd/share/vgd/guest" % p["guest"],
                  "%s:/vgd/share/vgd/src" % CHECKOUT, "%s:/vgd/share/vgd/build" % p["build"], "/tmp:/tmp"]
-        self._processes.append(Process("virtiofsd", enter(
-            ["/usr/libexec/virtiofsd", "--socket-path=%s/fs.sock" % f, "--shared-dir=/vgd/share", "--sandbox=none",
-             "--cache=always", "--readonly", "--log-level=error", "--inode-file-handles=never"],
-            root=p["sysroot"], binds=share, bare=True), f / "virtiofsd.log"))
+        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"], "%s:/vgd/build" % p["build"]]
+        append = ("init=/vgd/guest/agent console=ttyS0 quiet loglevel=4 mitigations=off nokaslr cryptomgr.notests "
+                  "random.trust_cpu=on tsc=reliable panic=0 " + self.append)
+        if self.root == "9p":
+            binds = share + binds[1:]
+            from_host = ["-initrd", "/vgd/guest/first-root", "-append", append, "-virtfs",
+                         "local,path=/vgd/share,mount_tag=vgdroot,security_model=none,readonly=on,multidevs=remap"]
+        else:
+            self._processes.append(Process("virtiofsd", enter(
+                ["/usr/libexec/virtiofsd", "--socket-path=%s/fs.sock" % f, "--shared-dir=/vgd/share", "--sandbox=none",
+                 "--cache=always", "--readonly", "--log-level=error", "--inode-file-handles=never"],
+                root=p["sysroot"], binds=share, bare=True), f / "virtiofsd.log"))
+            from_host = ["-append", "root=vgdroot rootfstype=virtiofs ro " + append,
+                         "-chardev", "socket,id=fs,path=%s/fs.sock" % f, "-device", "vhost-user-fs-pci,chardev=fs,tag=vgdroot"]
         env = dict(self.env)
         if self.display.startswith(("gtk", "sdl")):
             env.update(self._start_xvfb())
-        wait_for(lambda: is_listening("%s/fs.sock" % f), 20, "virtiofsd's socket")
+        if self.root == "virtiofs":
+            wait_for(lambda: is_listening("%s/fs.sock" % f), 20, "virtiofsd's socket")
         accel = ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else \
                 ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
         words = ["env"] + ["%s=%s" % i for i in env.items()] + [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-vga", "none", "-display", self.display,
             "-machine", "q35,memory-backend=m,usb=off,sata=off,vmport=off", *accel, "-smp", str(self.cpus),
             "-object", "memory-backend-memfd,id=m,size=%s,share=on" % self.memory, "-m", self.memory,
-            "-kernel", "/vgd/guest/vmlinux", "-append",
-            "root=vgdroot rootfstype=virtiofs ro init=/vgd/guest/agent console=ttyS0 quiet loglevel=4 mitigations=off "
-            "nokaslr cryptomgr.notests random.trust_cpu=on tsc=reliable panic=0 " + self.append,
+            "-kernel", "/vgd/guest/vmlinux", *from_host,
             "-serial", "file:%s/console.log" % f,
-            "-chardev", "socket,id=fs,path=%s/fs.sock" % f, "-device", "vhost-user-fs-pci,chardev=fs,tag=vgdroot",
             "-chardev", "socket,id=exec,path=%s/exec.sock,server=on,wait=off" % f, "-device", "virtio-serial-pci",
             "-device", "virtserialport,chardev=exec,name=vgd.exec",
             "-qmp", "unix:%s/qmp.sock,server=on,wait=off" % f]
         for device in self.devices:
             words += device["args"]
-        binds = ["/tmp:/tmp", "%s:/vgd/guest" % p["guest"], "%s:/vgd/build" % p["build"]]
         self.process = Process("QEMU", enter(words + self.extra, root=root, binds=binds, bare=True), f / "qemu.log",
                                pass_fds=[fd for d in self.devices for fd in d.get("pass_fds", ())])
         self._processes.append(self.process)

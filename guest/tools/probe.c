@@ -375,9 +375,8 @@ static void run_test(struct probe *p, const struct probe_test *test)
 }
 
 static const struct probe_suite *const suites[] = {
-    &probe_2d,      &probe_errors, &probe_3d,
-    &probe_blob,    &probe_window, &probe_bad_vmm,
-    &probe_control, &probe_rings,  &probe_hostile_frontend,
+    &probe_2d,    &probe_errors,  &probe_3d,      &probe_blob,  &probe_window,
+    &probe_venus, &probe_bad_vmm, &probe_control, &probe_rings, &probe_hostile_frontend,
 };
 
 static const char usage[] =

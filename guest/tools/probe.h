@@ -54,7 +54,7 @@ struct probe_suite {
 };
 
 extern const struct probe_suite probe_2d, probe_errors, probe_3d, probe_control, probe_rings,
-    probe_hostile_frontend, probe_blob, probe_window, probe_bad_vmm;
+    probe_hostile_frontend, probe_blob, probe_window, probe_venus, probe_bad_vmm;
 
 /** Say what is wrong; the test has failed. */
 void probe_fail(struct probe *p, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -468,6 +468,22 @@ DEVICE_TEST(B12_R13_scanout_boundaries)
     bench_close(&b);
 }
 
+DEVICE_TEST(B12_R13_one_row_of_any_stride)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    cr_assert_resp(create_guest_blob(&b, 5, LOW_GPA, PAGE), OK_NODATA);
+    struct vgd_cmd_set_scanout_blob args = good_picture();
+    args.h_px = args.rect.h_px = 1; /* its stride leads nowhere, and must be sane all the same */
+    args.strides_bytes[0] = INT32_MAX - 3;
+    cr_assert_resp(set_scanout_blob(&b, &args), OK_NODATA);
+    args.strides_bytes[0] = 0x80000000;
+    cr_assert_resp(set_scanout_blob(&b, &args), ERR_INVALID_PARAMETER);
+    args.strides_bytes[0] = 60;
+    cr_assert_resp(set_scanout_blob(&b, &args), ERR_INVALID_PARAMETER);
+    bench_close(&b);
+}
+
 DEVICE_TEST(B12_only_blobs_are_shown_as_blobs)
 {
     struct bench b;

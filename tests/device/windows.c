@@ -612,6 +612,48 @@ DEVICE_TEST(nothing_overtakes_a_fenced_map_on_its_timeline)
     }
 }
 
+DEVICE_TEST(a_fence_is_not_older_than_it_is)
+{
+    struct bench b;
+    prepare(&b, NULL, 1);
+    struct sent s, after;
+    send_ring(&b, &after, 0);
+    vgd_gpu_fence_done(b.gpu, CTX, 1, UINT64_MAX); /* more than was asked for */
+    b.window.later = true;
+    send_fenced_map(&b, &s, 100, 0);
+    vgd_fake_hold_fences(b.render, true);
+    send_ring(&b, &after, 0);
+    window_answer(&b, 0, VGD_OK);
+    cr_assert_resp(s.hdr.type, OK_MAP_INFO);
+    cr_assert_eq(after.completions, 0);
+    vgd_fake_signal_all(b.render);
+    cr_assert_eq(after.completions, 1);
+    bench_close(&b);
+}
+
+DEVICE_TEST(only_what_is_there_is_recorded)
+{
+    struct bench b;
+    prepare(&b, &(struct bench_setup){.with_journal = true}, 1);
+    uint64_t without = state_of(&b);
+    b.window.later = true;
+    struct sent s;
+    send_map(&b, &s, 100, 0);
+    cr_assert_eq(state_of(&b), without);
+    window_answer(&b, 0, VGD_OK);
+    uint64_t with = state_of(&b);
+    cr_assert_neq(with, without);
+    send_unmap(&b, &s, 100);
+    cr_assert_eq(state_of(&b), without);
+    window_answer(&b, 0, VGD_OK);
+    cr_assert_eq(state_of(&b), without);
+    send_map(&b, &s, 100, 0); /* and a worker that dies now leaves no word of it */
+    bench_replace_worker(&b, false);
+    cr_assert_eq(vgd_gpu_restore(b.gpu), VGD_OK);
+    cr_assert_eq(state_of(&b), without);
+    bench_close(&b);
+}
+
 DEVICE_TEST(G18_the_context_goes_with_a_blob_mapped)
 {
     for (int lost = 0; lost < 2; lost++) {

@@ -90,6 +90,44 @@ static uint32_t put_in_flight(struct scene *s, uint32_t ctx_id,
     return IN_FLIGHT;
 }
 
+/* A blob of the victim that is being mapped when the process dies. */
+struct flight {
+    uint32_t res_id;
+    uint64_t at;
+    struct vgd_guest_command *map;
+};
+
+static bool begin_map(struct scene *s, const struct venus_user *victim, struct flight *f)
+{
+    struct vgd_cmd_resource_create_blob create = {
+        .resource_id = victim->first_res_id + 50,
+        .blob_mem = VGD_BLOB_MEM_HOST3D,
+        .blob_flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+        .size_bytes = VENUS_BLOB_BYTES,
+    };
+    uint8_t body[VGD_CMD_RESOURCE_MAP_BLOB_SIZE];
+    *f = (struct flight){.res_id = create.resource_id};
+    f->at = vgd_guest_window_alloc(s->gpu, VENUS_BLOB_BYTES);
+    struct vgd_guest_request req = vgd_guest_map_request(f->res_id, f->at, body);
+    if (vgd_guest_create_blob(s->gpu, victim->v.ctx_id, &create, NULL, 0) != VGD_RESP_OK_NODATA) {
+        return false;
+    }
+    f->map = vgd_guest_gpu_begin(s->gpu, &req, true);
+    return f->map != NULL;
+}
+
+/* Mapped or not, it can be let go of, and nothing stays mapped (the caller counts). */
+static bool end_map(struct scene *s, struct flight *f)
+{
+    bool answered = vgd_guest_gpu_wait(s->gpu, f->map, (int)LOST_MAX_MS);
+    bool mapped = answered && f->map->resp.type == VGD_RESP_OK_MAP_INFO;
+    vgd_guest_gpu_end(s->gpu, f->map);
+    bool unmapped = !mapped || vgd_guest_unmap_blob(s->gpu, f->res_id) == VGD_RESP_OK_NODATA;
+    bool gone = vgd_guest_unref(s->gpu, f->res_id) == VGD_RESP_OK_NODATA;
+    vgd_guest_window_free(s->gpu, f->at, VENUS_BLOB_BYTES);
+    return answered && unmapped && gone;
+}
+
 /* Submits to @ctx_id become errors, and each is answered. */
 static bool becomes_lost(struct scene *s, uint32_t ctx_id, uint64_t *fence_id)
 {
@@ -136,6 +174,11 @@ static void one_kill(const struct options *o, struct scene *s, struct venus_user
         return;
     }
     r->let_go = r->kept = true;
+    struct flight map;
+    if (!begin_map(s, victim, &map)) {
+        blame(r, "before the kill", "no blob to be mapped");
+        return;
+    }
     struct vgd_guest_command *cmds[IN_FLIGHT];
     uint32_t n = put_in_flight(s, victim->v.ctx_id, cmds, fence_id);
     struct timespec pause = {.tv_nsec = (long)(*fence_id * 7919 % 23) * 200000};
@@ -158,6 +201,10 @@ static void one_kill(const struct options *o, struct scene *s, struct venus_user
     for (uint32_t i = 0; i < n; i++) {
         r->unanswered += !vgd_guest_gpu_wait(s->gpu, cmds[i], (int)LOST_MAX_MS);
         vgd_guest_gpu_end(s->gpu, cmds[i]);
+    }
+    if (!end_map(s, &map)) {
+        r->let_go = false;
+        blame(r, "the blob that was being mapped", "not answered, or not let go of");
     }
     r->flight_ms = (double)(vgd_now_ns() - start_ns) / 1e6;
     /* The guest's mappings are the VMM's: nothing in them changes. */

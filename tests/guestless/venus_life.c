@@ -166,6 +166,75 @@ static void cycles(const struct options *o)
     (void)tap_ok(scene_close(&s), "it ends after cycles", NULL);
 }
 
+/* What a guest gets wrong with blobs, once each; everything has to be an error. */
+static uint32_t wrong_commands(struct scene *s, uint32_t mapped_id, uint64_t mapped_at)
+{
+    uint32_t n = 0;
+    uint64_t window = vgd_guest_window_bytes(s->gpu);
+    struct vgd_cmd_resource_create_blob bad = {
+        .resource_id = 900,
+        .blob_mem = VGD_BLOB_MEM_HOST3D,
+        .blob_flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+        .blob_id = 0xdeadbeef,
+        .size_bytes = VENUS_BLOB_BYTES,
+    };
+    n += vgd_guest_create_blob(s->gpu, 1, &bad, NULL, 0) >= VGD_RESP_ERR_UNSPEC;
+    bad.blob_id = 0;
+    bad.size_bytes = VENUS_BLOB_BYTES + 1;
+    n += vgd_guest_create_blob(s->gpu, 1, &bad, NULL, 0) >= VGD_RESP_ERR_UNSPEC;
+    bad.size_bytes = UINT64_C(1) << 62;
+    n += vgd_guest_create_blob(s->gpu, 1, &bad, NULL, 0) >= VGD_RESP_ERR_UNSPEC;
+    bad.size_bytes = VENUS_BLOB_BYTES;
+    n += vgd_guest_create_blob(s->gpu, 99, &bad, NULL, 0) >= VGD_RESP_ERR_UNSPEC;
+    bad.resource_id = mapped_id;
+    n += vgd_guest_create_blob(s->gpu, 1, &bad, NULL, 0) >= VGD_RESP_ERR_UNSPEC;
+    bad.resource_id = 901;
+    n += vgd_guest_create_blob(s->gpu, 1, &bad, NULL, 0) == VGD_RESP_OK_NODATA;
+    n += vgd_guest_map_blob(s->gpu, 901, window, NULL) >= VGD_RESP_ERR_UNSPEC;
+    n += vgd_guest_map_blob(s->gpu, 901, UINT64_MAX - 4095, NULL) >= VGD_RESP_ERR_UNSPEC;
+    n += vgd_guest_map_blob(s->gpu, 901, mapped_at + 4096, NULL) >= VGD_RESP_ERR_UNSPEC;
+    n += vgd_guest_map_blob(s->gpu, 901, mapped_at + 1, NULL) >= VGD_RESP_ERR_UNSPEC;
+    n += vgd_guest_map_blob(s->gpu, mapped_id, window / 2, NULL) >= VGD_RESP_ERR_UNSPEC;
+    n += vgd_guest_unmap_blob(s->gpu, 901) >= VGD_RESP_ERR_UNSPEC;
+    vgd_guest_frontend_trouble(
+        vgd_guest_gpu_frontend(s->gpu),
+        &(struct vgd_guest_trouble){.answer = VGD_GUEST_ANSWER_REFUSE, .n_maps = 1});
+    n += vgd_guest_map_blob(s->gpu, 901, window / 2, NULL) >= VGD_RESP_ERR_UNSPEC;
+    n += vgd_guest_unref(s->gpu, 901) == VGD_RESP_OK_NODATA;
+    return n;
+}
+#define WRONG_COMMANDS 14u
+
+static void nothing_leaks(const struct options *o)
+{
+    struct scene s;
+    if (!open_scene(&s, o, "wrong commands")) {
+        return;
+    }
+    struct vgd_venus v;
+    struct vgd_venus_blob blob;
+    struct venus_process before[VENUS_PROCESSES_MAX];
+    struct venus_process after[VENUS_PROCESSES_MAX];
+    uint32_t n_before = 0;
+    bool right = vgd_venus_open(&v, s.gpu, 1, 1) && vgd_venus_device(&v) &&
+                 vgd_venus_blob_create(&v, 2, 0, VENUS_BLOB_BYTES, &blob);
+    for (uint32_t i = 0; i < 220 && right; i++) {
+        if (i == 20) {
+            vgd_guest_gpu_settle(s.gpu, 100);
+            n_before = venus_processes(&s, before);
+        }
+        right = wrong_commands(&s, blob.res_id, blob.offset_bytes) == WRONG_COMMANDS;
+    }
+    (void)tap_ok(right, "every wrong command is an error", "%s", v.why);
+    vgd_guest_gpu_settle(s.gpu, 100);
+    uint32_t n_after = venus_processes(&s, after);
+    compare(o, before, n_before, after, n_after, 200);
+    (void)tap_ok(right && vgd_venus_blob_destroy(&v, &blob) && vgd_venus_close(&v),
+                 "what is right works after wrong commands", "%s", v.why);
+    check_rules(&s, "wrong commands do not reach the VMM");
+    (void)tap_ok(scene_close(&s), "it ends after wrong commands", NULL);
+}
+
 static void pauses(const struct options *o)
 {
     struct scene s;
@@ -370,6 +439,7 @@ int main(int argc, char **argv)
         return tap_done();
     }
     cycles(&o);
+    nothing_leaks(&o);
     pauses(&o);
     reboots(&o);
     idle_and_ends(&o);

@@ -367,6 +367,7 @@ Test(window, maps_unmaps_and_tells_of_it)
     cr_assert(!vgd_guest_window_file(gpu, PAGE, &fd, &file_offset, &len));
     send_map(backend.backend_fd, PAGE);
     cr_assert_eq(answered(1000), 0);
+    vgd_guest_gpu_settle(gpu, 5);
     cr_assert(vgd_guest_window_file(gpu, PAGE, &fd, &file_offset, &len));
     cr_assert_eq(len, PAGE);
     cr_assert_str_eq((char *)vgd_guest_window(gpu) + PAGE, "mapped");
@@ -478,6 +479,42 @@ Test(window, a_request_begun_before_a_stop_can_become_another)
     send_map(backend.backend_fd, 0);
     cr_assert_eq(answered(1000), 0);
     expect_violations(0);
+    end();
+}
+
+static void send_barrier(int backend_fd)
+{
+    uint8_t message[VGD_VU_HDR_SIZE + VGD_VU_UUID_SIZE] = {0};
+    struct vgd_writer w = vgd_writer_of(message, sizeof(message));
+    vgd_vu_hdr_encode(&w,
+                      &(struct vgd_vu_hdr){.request = VGD_VU_BACKEND_SHARED_OBJECT_REMOVE,
+                                           .flags = VGD_VU_FLAG_VERSION | VGD_VU_FLAG_NEED_REPLY,
+                                           .size_bytes = VGD_VU_UUID_SIZE});
+    cr_assert_eq(send(backend_fd, message, sizeof(message), 0), (ssize_t)sizeof(message));
+}
+
+Test(window, a_map_is_answered_before_it_is_there)
+{
+    begin(VGD_GUEST_QEMU_GENERIC, BIT(VGD_VU_F_SHMEM), VGD_GUEST_ANNOUNCE_DEFAULT);
+    int fd;
+    uint64_t file_offset;
+    uint64_t len;
+    send_map(backend.backend_fd, 0);
+    cr_assert_eq(answered(1000), 0);
+    cr_assert(!vgd_guest_window_file(gpu, 0, &fd, &file_offset, &len));
+    cr_assert(vgd_guest_frontend_mapped_early(fe, 0)); /* D7 */
+    expect_violations(1);
+    /* The answer to anything else proves that it is. */
+    send_barrier(backend.backend_fd);
+    cr_assert_eq(answered(1000), 1);
+    cr_assert(vgd_guest_window_file(gpu, 0, &fd, &file_offset, &len));
+    cr_assert(!vgd_guest_frontend_mapped_early(fe, 0));
+    /* So does some time. */
+    send_map(backend.backend_fd, PAGE);
+    cr_assert_eq(answered(1000), 0);
+    vgd_guest_gpu_settle(gpu, 5);
+    cr_assert(!vgd_guest_frontend_mapped_early(fe, PAGE));
+    expect_violations(1);
     end();
 }
 

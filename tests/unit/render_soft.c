@@ -362,12 +362,14 @@ Test(render_soft, pictures_that_do_not_fit)
         {"a row too many", {{4, 5, 1, 16, 0}, {0, 0, 4, 5}}},
         {"stride too long", {{4, 4, 1, 20, 0}, {0, 0, 4, 4}}},
         {"stride too short", {{4, 4, 1, 12, 0}, {0, 0, 4, 4}}},
+        {"stride too short for one row", {{4, 1, 1, 12, 0}, {0, 0, 4, 1}}},
         {"stride 2^32 - 4", {{4, 4, 1, UINT32_MAX - 3, 0}, {0, 0, 4, 4}}},
         {"offset wraps", {{4, 4, 1, 16, UINT64_MAX - 47}, {0, 0, 4, 4}}},
         {"offset 2^64 - 1", {{4, 4, 1, 16, UINT64_MAX}, {0, 0, 1, 1}}},
         {"width wraps", {{UINT32_MAX, 1, 1, UINT32_MAX, 0}, {0, 0, UINT32_MAX, 1}}},
         {"height wraps", {{1, UINT32_MAX, 1, UINT32_MAX, 0}, {0, 0, 1, UINT32_MAX}}},
-        {"rectangle outside", {{4, 4, 1, 16, 0}, {1, 0, 4, 4}}},
+        {"rectangle too wide", {{2, 2, 1, 16, 0}, {1, 0, 2, 2}}}, /* the bytes are there */
+        {"rectangle too high", {{2, 2, 1, 16, 0}, {0, 1, 2, 2}}},
         {"rectangle wraps", {{4, 4, 1, 16, 0}, {UINT32_MAX, 0, 2, 1}}},
         {"no such format", {{4, 4, 5, 16, 0}, {0, 0, 4, 4}}},
     };
