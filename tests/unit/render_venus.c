@@ -236,6 +236,89 @@ Test(render_venus, memory_is_shared_with_the_contexts_process)
     cr_expect_eq(r->ops->blob_export(r, 10, &a), VGD_NO_RESOURCE);
 }
 
+static uint32_t entries_of(pid_t pid, const char *what)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
+    FILE *f = fopen(path, "re");
+    uint32_t n = 0;
+    int c;
+    while (f != NULL && (c = fgetc(f)) != EOF) {
+        n += c == '\n' ? 1 : 0;
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return n;
+}
+
+Test(render_venus, a_thousand_blobs_leave_nothing)
+{
+    cr_assert_eq(create_context(1), VGD_OK);
+    pid_t child;
+    cr_assert(wait_for_children(1, &child));
+    uint32_t fds = 0;
+    uint32_t mappings = 0;
+    uint32_t child_mappings = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint64_t size_bytes = (1 + i % 7) * (uint64_t)PAGE;
+        struct vgd_blob_file file = {.fd = -1};
+        cr_assert_eq(create_blob(10 + i, 1, 0, size_bytes), VGD_OK);
+        cr_assert_eq(r->ops->context_attach(r, 1, 10 + i), VGD_OK);
+        cr_assert_eq(r->ops->blob_export(r, 10 + i, &file), VGD_OK);
+        uint32_t *map = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
+        cr_assert(map != MAP_FAILED);
+        cr_assert_eq(map[0], 0, "new memory is empty");
+        map[0] = 0x01020300 | (i & 0xff);
+        struct vgd_image image = {
+            .w_px = 1, .h_px = 1, .format = VGD_FORMAT_B8G8R8X8_UNORM, .stride_bytes = 4};
+        uint8_t out[4];
+        struct vgd_rect rect = {.w_px = 1, .h_px = 1};
+        cr_assert_eq(r->ops->read_pixels(r, 10 + i, &image, rect, out, 4), VGD_OK);
+        cr_assert_eq(out[0], i & 0xff);
+        (void)munmap(map, size_bytes);
+        (void)close(file.fd);
+        if (i % 2 == 0) {
+            r->ops->context_detach(r, 1, 10 + i);
+        }
+        r->ops->resource_unref(r, 10 + i);
+        if (i == 99 || i == 999) {
+            bool done;
+            cr_assert_eq(r->ops->fence(r, 1, 0, i, &done), VGD_OK); /* it has seen all of these */
+            cr_assert(wait_for(&seen.fences_count, i == 99 ? 1 : 2, 5 * DEATH_SEEN_WITHIN_NS));
+            uint32_t now[3] = {fds_count(), entries_of(getpid(), "maps"),
+                               entries_of(child, "maps")};
+            cr_assert(i == 99 || (now[0] == fds && now[1] == mappings && now[2] == child_mappings),
+                      "%u, %u, %u were %u, %u, %u", now[0], now[1], now[2], fds, mappings,
+                      child_mappings);
+            fds = now[0];
+            mappings = now[1];
+            child_mappings = now[2];
+        }
+    }
+}
+
+Test(render_venus, contexts_can_share_a_blob)
+{
+    cr_assert_eq(create_context(1), VGD_OK);
+    cr_assert_eq(create_context(2), VGD_OK);
+    cr_assert_eq(create_blob(10, 1, 0, PAGE), VGD_OK);
+    cr_assert_eq(r->ops->context_attach(r, 1, 10), VGD_OK);
+    cr_assert_eq(r->ops->context_attach(r, 2, 10), VGD_OK);
+    r->ops->context_destroy(r, 1);
+    struct vgd_blob_file file = {.fd = -1};
+    cr_expect_eq(r->ops->blob_export(r, 10, &file), VGD_OK, "it outlives its maker");
+    (void)close(file.fd);
+    cr_assert_eq(create_context(1), VGD_OK, "another of that id");
+    r->ops->context_detach(r, 2, 10);
+    r->ops->resource_unref(r, 10);
+    bool done;
+    cr_assert_eq(r->ops->fence(r, 1, 0, 1, &done), VGD_OK);
+    cr_assert_eq(r->ops->fence(r, 2, 0, 2, &done), VGD_OK);
+    cr_expect(wait_for(&seen.fences_count, 2, 5 * DEATH_SEEN_WITHIN_NS), "both are well");
+    cr_expect_eq(seen.losses_count, 0);
+}
+
 Test(render_venus, pictures_in_blobs_can_be_read)
 {
     cr_assert_eq(create_context(1), VGD_OK);
