@@ -425,7 +425,7 @@ static bool carry_out(struct vgd_vtest_device *dev, struct pending *p)
     case VGD_CMD_RESOURCE_UNMAP_BLOB:
         return carry_out_blob(dev, send, &r);
     default:
-        assert(!"a command that the bridge has no use for");
+        assert(false); /* the bridge has no use for any other */
         return false;
     }
 }

@@ -212,6 +212,7 @@ RULE(a_stream_that_keeps_everybody_waiting_is_refused)
     uint32_t id = 0;
     get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
     VGD_AUTO_FD file = get_fd(fd);
+    cr_assert_geq(file, 0);
     settle(b);
     static uint32_t stream[TIMES][14];
     for (uint32_t i = 0; i < TIMES; i++) {
@@ -297,6 +298,7 @@ RULE(old_clients_choose_numbers_and_do_not_collide)
         ASK(fds[i], VGD_VTEST_RESOURCE_CREATE2, 7, 0, 64, 16, 64, 1, 1, 1, 0, 0, 64);
         pump(b);
         VGD_AUTO_FD file = get_fd(fds[i]);
+        cr_assert_geq(file, 0);
         cr_assert(is_silent(fds[i]));
     }
     settle(b);
@@ -389,6 +391,7 @@ RULE(a_shareable_blob_can_be_exported)
     uint32_t id = 0;
     get_reply(fd, VGD_VTEST_RESOURCE_CREATE_BLOB, &id, 1);
     VGD_AUTO_FD file = get_fd(fd);
+    cr_assert_geq(file, 0);
     ASK(fd, VGD_VTEST_RESOURCE_EXPORT_FD, id);
     pump(b);
     get_reply(fd, VGD_VTEST_RESOURCE_EXPORT_FD, NULL, 0);
@@ -515,6 +518,7 @@ RULE(a_client_that_does_not_read_is_not_read)
     }
     cr_assert_lt(n_sent, 40000, "its requests pile up in its own socket");
     VGD_AUTO_FD other = client_begin(b, 4); /* others go on */
+    cr_assert_geq(other, 0);
     static uint8_t reply[8 + 4 + 1408];
     for (uint32_t i = 0; i < n_sent; i++) {
         size_t n = 0;
@@ -600,6 +604,7 @@ RULE(a_mistake_costs_one_client_its_connection)
             uint32_t id;
             get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
             VGD_AUTO_FD file = get_fd(fd);
+            cr_assert_geq(file, 0);
         }
         settle(b);
         put(fd, mistakes[i].words, mistakes[i].n * 4);
@@ -725,6 +730,7 @@ RULE(there_is_a_limit_to_clients)
     vgd_fd_closep(&fds[0]);
     pump(b);
     VGD_AUTO_FD next = client_begin(b, 4);
+    cr_assert_geq(next, 0);
     vgd_fds_close(fds, VGD_VTEST_CLIENTS_MAX + 1);
     pump(b);
 }
