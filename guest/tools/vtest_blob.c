@@ -48,12 +48,11 @@ static void then_hand_over(struct vtest_op *op, const struct vgd_vtest_answer *a
     if (!client->is_gone && file < 0) {
         vtest_client_drop(client, "the device cannot share a blob");
     }
-    if (res->window_bytes != 0) {
-        unmap(res);
-    }
     if (client->is_gone) {
-        return;
+        return; /* the UNREF that was sent ends the mapping; the range is free when it is answered
+                 */
     }
+    unmap(res);
     if (op->number != 0) { /* shareable: RESOURCE_EXPORT_FD may come */
         res->file = fcntl(file, F_DUPFD_CLOEXEC, 0);
     }

@@ -29,7 +29,10 @@
 #define VGD_VTEST_BATCHES_MAX 4096u
 #define VGD_VTEST_SYNCS_MAX 65536u
 #define VGD_VTEST_WAITS_MAX 1024u
+#define VGD_VTEST_WAIT_ENTRIES_MAX 16384u /* of all its waits */
 #define VGD_VTEST_QUERIES_MAX 65536u
+#define VGD_VTEST_ASKED_MAX 4096u                /* results of queries outstanding */
+#define VGD_VTEST_COPY_MAX (UINT64_C(512) << 20) /* what one stream moves to and from memory */
 
 struct vgd_vtest_bridge;
 

@@ -8,8 +8,9 @@
 #include "fd.h"
 #include "vtest_priv.h"
 
-#define READ_PER_TURN_BYTES (1u << 20) /* then others have their turn */
-#define OUT_MAX_BYTES (VGD_VTEST_GET_MAX + 4096u)
+#define READ_PER_TURN_BYTES (256u << 10) /* then others have their turn */
+#define QUERY_FASTEST_NS UINT64_C(1000000)
+#define QUERY_SLOWEST_NS UINT64_C(64000000)
 
 bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
 {
@@ -29,13 +30,42 @@ bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
     return true;
 }
 
+/* A client may look at its memory for a result without asking us for anything. */
+static void on_query_time(void *user)
+{
+    struct vgd_vtest_bridge *bridge = user;
+    bool is_any_left = false;
+    for (struct vtest_client *client = bridge->clients; client != NULL; client = client->next) {
+        vtest_look_at_queries(client);
+        is_any_left = is_any_left || client->n_asked > 0;
+    }
+    if (is_any_left) {
+        bridge->query_delay_ns = bridge->query_delay_ns * 2 < QUERY_SLOWEST_NS
+                                     ? bridge->query_delay_ns * 2
+                                     : QUERY_SLOWEST_NS;
+        vgd_timer_start(bridge->query_timer, bridge->query_delay_ns);
+    }
+}
+
+void vtest_expect_results(struct vgd_vtest_bridge *bridge)
+{
+    bridge->query_delay_ns = QUERY_FASTEST_NS;
+    vgd_timer_start(bridge->query_timer, QUERY_FASTEST_NS);
+}
+
 struct vgd_vtest_bridge *vgd_vtest_bridge_create(struct vgd_loop *loop,
                                                  struct vgd_vtest_device *dev)
 {
     struct vgd_vtest_bridge *bridge = calloc(1, sizeof(*bridge));
-    if (bridge != NULL) {
-        bridge->loop = loop;
-        bridge->dev = dev;
+    if (bridge == NULL) {
+        return NULL;
+    }
+    bridge->loop = loop;
+    bridge->dev = dev;
+    bridge->query_timer = vgd_timer_create(loop, on_query_time, bridge);
+    if (bridge->query_timer == NULL) {
+        free(bridge);
+        return NULL;
     }
     return bridge;
 }
@@ -46,6 +76,7 @@ void vgd_vtest_bridge_destroy(struct vgd_vtest_bridge *bridge)
         return;
     }
     vgd_vtest_bridge_drop_all(bridge, "the bridge ends");
+    vgd_timer_destroy(&bridge->query_timer);
     free(bridge);
 }
 
@@ -399,9 +430,7 @@ void vtest_client_progress(struct vtest_client *client)
     if (client->is_gone) {
         return;
     }
-    if (client->n_asked > 0) {
-        vtest_look_at_queries(client);
-    }
+    vtest_look_at_queries(client);
     if (client->waits_idle && client->n_busy > 0) {
         /* The last one has been answered before others: they are on different timelines. */
         if (client->last_busy == 0) {

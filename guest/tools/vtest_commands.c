@@ -196,6 +196,7 @@ static void busy_wait(struct vtest_client *client, const struct vgd_vtest_resour
     if (client->is_gone) {
         return;
     }
+    vtest_look_at_queries(client);
     if (client->n_busy > 0 && (wait->flags & VGD_VTEST_BUSY_WAIT_WAIT) != 0) {
         client->waits_idle = true;
         vgd_vtest_device_await(client->dev, client->last_busy);

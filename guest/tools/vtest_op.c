@@ -74,15 +74,29 @@ static void take_copies(struct vtest_op *op)
     }
 }
 
+/* Queries beyond the limit push the oldest out: nobody has that many outstanding. */
 static void note_asked(struct vtest_op *op)
 {
     struct vtest_client *client = op->client;
-    if (op->n_asked == 0 || !vtest_grow((void **)&client->asked, &client->asked_room,
-                                        client->n_asked + op->n_asked, sizeof(*client->asked))) {
+    uint32_t n = op->n_asked;
+    const struct vtest_asked *asked = op->asked;
+    if (n > VGD_VTEST_ASKED_MAX) {
+        asked += n - VGD_VTEST_ASKED_MAX;
+        n = VGD_VTEST_ASKED_MAX;
+    }
+    if (n == 0 || !vtest_grow((void **)&client->asked, &client->asked_room, VGD_VTEST_ASKED_MAX,
+                              sizeof(*client->asked))) {
         return;
     }
-    memcpy(client->asked + client->n_asked, op->asked, op->n_asked * sizeof(*op->asked));
-    client->n_asked += op->n_asked;
+    uint32_t kept = client->n_asked;
+    if (kept > VGD_VTEST_ASKED_MAX - n) {
+        kept = VGD_VTEST_ASKED_MAX - n;
+        memmove(client->asked, client->asked + (client->n_asked - kept),
+                kept * sizeof(*client->asked));
+    }
+    memcpy(client->asked + kept, asked, n * sizeof(*asked));
+    client->n_asked = kept + n;
+    vtest_expect_results(client->bridge);
 }
 
 static void op_done(void *user, const struct vgd_vtest_answer *answer)

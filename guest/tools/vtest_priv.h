@@ -17,6 +17,8 @@ struct vgd_vtest_bridge {
     struct vtest_client *clients; /* connected and gone */
     uint32_t n_connected, n_objects;
     uint32_t next_number;
+    struct vgd_timer *query_timer; /* runs while results of queries are outstanding */
+    uint64_t query_delay_ns;
 };
 
 /* Memory that a client and the device see: each has a file or span of its own, and what a transfer
@@ -103,7 +105,7 @@ struct vtest_client {
     struct vgd_idmap syncs; /* struct vtest_sync */
     uint32_t next_sync_id;
     struct vtest_wait *waits;
-    uint32_t n_waits;
+    uint32_t n_waits, n_wait_entries;
     struct vgd_log_limit log_limit;
 };
 
@@ -156,6 +158,8 @@ void vtest_client_stall(struct vtest_client *client);
 void vtest_client_go(struct vtest_client *client);
 /** Answer a RESOURCE_BUSY_WAIT if there is nothing left to wait for, and carry out requests. */
 void vtest_client_progress(struct vtest_client *client);
+/** A query's result is going to appear in device memory: look for it by and by. */
+void vtest_expect_results(struct vgd_vtest_bridge *bridge);
 /** Room for @n elements in *@array. */
 bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes);
 

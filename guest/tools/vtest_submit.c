@@ -15,9 +15,12 @@
 #define QUERY_BYTES 16u
 #define QUERY_STATE_DONE 1u
 
+#define ROW_COST_BYTES 64u /* what a row costs, however short */
+
 struct walk {
     struct vtest_client *client;
     struct vtest_op *op;
+    uint64_t copied_bytes;
 };
 
 static uint32_t on_device_id(void *user, uint32_t res_id)
@@ -41,15 +44,28 @@ static void expect_copy(struct vtest_op *op, struct vtest_resource *res,
     res->from_host_count++;
 }
 
+/* One client must not keep all of them waiting. */
+static bool may_copy(struct walk *walk, const struct vgd_vtest_span *span)
+{
+    uint64_t rows = (uint64_t)span->rows * span->layers; /* each lies in memory: no overflow */
+    walk->copied_bytes += rows * (span->row_bytes + ROW_COST_BYTES);
+    if (walk->copied_bytes > VGD_VTEST_COPY_MAX) {
+        vtest_client_drop(walk->client, "a stream moves too many bytes");
+        return false;
+    }
+    return true;
+}
+
 static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *transfer)
 {
-    const struct walk *walk = user;
+    struct walk *walk = user;
     const struct vtest_resource *pixels = vtest_resource_find(walk->client, transfer->res_id);
     struct vtest_resource *res = vtest_resource_find(walk->client, transfer->memory_id);
     struct vgd_vtest_span span;
     if (walk->client->is_gone || pixels == NULL || res == NULL || res->shared == NULL ||
         !vtest_resource_back(res) ||
-        !vgd_vtest_span_of(&pixels->picture, &transfer->move, res->shared_bytes, &span)) {
+        !vgd_vtest_span_of(&pixels->picture, &transfer->move, res->shared_bytes, &span) ||
+        !may_copy(walk, &span)) {
         return; /* the device is going to say what it thinks of it */
     }
     if (transfer->to_host) {

@@ -76,6 +76,7 @@ static void remove_wait(struct vtest_client *client, struct vtest_wait **at)
     struct vtest_wait *wait = *at;
     *at = wait->next;
     client->n_waits--;
+    client->n_wait_entries -= wait->n_entries;
     wait_free(wait);
 }
 
@@ -140,7 +141,8 @@ void vtest_sync_wait(struct vtest_client *client, const uint8_t *body, uint32_t 
     forget_old_waits(client, now_ns);
     uint32_t n = (uint32_t)(vgd_reader_left(&r) / VGD_VTEST_SYNC_VALUE_SIZE);
     struct vtest_wait *wait = calloc(1, sizeof(*wait) + n * sizeof(wait->entries[0]));
-    if (wait == NULL || client->n_waits >= VGD_VTEST_WAITS_MAX) {
+    if (wait == NULL || client->n_waits >= VGD_VTEST_WAITS_MAX ||
+        n > VGD_VTEST_WAIT_ENTRIES_MAX - client->n_wait_entries) {
         free(wait);
         vtest_client_drop(client, "it has too many waits");
         return;
@@ -192,6 +194,7 @@ void vtest_sync_wait(struct vtest_client *client, const uint8_t *body, uint32_t 
     wait->next = client->waits;
     client->waits = wait;
     client->n_waits++;
+    client->n_wait_entries += wait->n_entries;
 }
 
 void vtest_syncs_forget(struct vtest_client *client)
