@@ -184,6 +184,10 @@ static const struct {
      AS_VOID(layer_GetPhysicalDeviceImageFormatProperties2), FOR_GPU},
     {"vkGetPhysicalDeviceImageFormatProperties2KHR",
      AS_VOID(layer_GetPhysicalDeviceImageFormatProperties2), FOR_GPU},
+    {"vkGetPhysicalDeviceFormatProperties2", AS_VOID(layer_GetPhysicalDeviceFormatProperties2),
+     FOR_GPU},
+    {"vkGetPhysicalDeviceFormatProperties2KHR", AS_VOID(layer_GetPhysicalDeviceFormatProperties2),
+     FOR_GPU},
     {"vkGetDeviceProcAddr", AS_VOID(layer_GetDeviceProcAddr), ALWAYS},
     {"vkDestroyDevice", AS_VOID(layer_DestroyDevice), ALWAYS},
     {"vkAllocateMemory", AS_VOID(layer_AllocateMemory), FOR_DEVICE},
@@ -192,6 +196,12 @@ static const struct {
     {"vkGetMemoryFdPropertiesKHR", AS_VOID(layer_GetMemoryFdPropertiesKHR), FOR_DEVICE},
     {"vkCreateBuffer", AS_VOID(layer_CreateBuffer), FOR_DEVICE},
     {"vkCreateImage", AS_VOID(layer_CreateImage), FOR_DEVICE},
+    {"vkGetImageSubresourceLayout", AS_VOID(layer_GetImageSubresourceLayout), FOR_DEVICE},
+#ifdef VK_EXT_image_compression_control
+    {"vkGetImageSubresourceLayout2", AS_VOID(layer_GetImageSubresourceLayout2), FOR_DEVICE},
+    {"vkGetImageSubresourceLayout2KHR", AS_VOID(layer_GetImageSubresourceLayout2), FOR_DEVICE},
+    {"vkGetImageSubresourceLayout2EXT", AS_VOID(layer_GetImageSubresourceLayout2), FOR_DEVICE},
+#endif
 #ifdef VK_VERSION_1_3
     {"vkGetDeviceBufferMemoryRequirements", AS_VOID(layer_GetDeviceBufferMemoryRequirements),
      FOR_DEVICE},
@@ -233,6 +243,10 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL layer_GetDeviceProcAddr(VkDevice device
         return AS_VOID(layer_DestroyDevice);
     }
     PFN_vkVoidFunction below = d->next_gdpa(device, name);
+    if (d->gpu != NULL && d->gpu->adds_modifiers && d->has_modifiers &&
+        strcmp(name, "vkGetImageDrmFormatModifierPropertiesEXT") == 0) {
+        return AS_VOID(layer_GetImageDrmFormatModifierPropertiesEXT);
+    }
     for (size_t f = 0; f < N_FUNCTIONS && d->gpu != NULL; f++) {
         if (functions[f].when != FOR_DEVICE || strcmp(name, functions[f].name) != 0) {
             continue;

@@ -11,6 +11,9 @@
  * dma-buf". Whoever gets that fd can mmap it, and that is all that is ever done with it: nothing
  * here is a dma-buf for another kernel driver.
  *
+ * Where the driver has no DRM format modifiers, the layer brings them too, with LINEAR alone: what a
+ * guest's window system needs to hand on the pictures that live in such memory without a copy.
+ *
  * States of a device (layer_gpu) in the memory part: unknown -> asked once, by a trial device ->
  * serving or not serving. A device that is not serving passes through unchanged.
  *
@@ -46,8 +49,10 @@ struct layer_gpu {
     bool serving;              /* the memory part is on for this device */
     bool driver_has_dma_buf;   /* VK_EXT_external_memory_dma_buf */
     bool driver_has_memory_fd; /* VK_KHR_external_memory_fd */
-    uint32_t type_bits;        /* memory types that are host-visible and take a mapped memfd */
-    VkDeviceSize align_bytes;  /* of pointer and size; a power of two, at least a page */
+    bool
+        adds_modifiers; /* the layer brings VK_EXT_image_drm_format_modifier; the driver has none */
+    uint32_t type_bits; /* memory types that are host-visible and take a mapped memfd */
+    VkDeviceSize align_bytes; /* of pointer and size; a power of two, at least a page */
     VkPhysicalDeviceMemoryProperties memory; /* the driver's own answer */
 };
 
@@ -74,6 +79,7 @@ struct layer_instance {
         PFN_vkGetPhysicalDeviceQueueFamilyProperties GetPhysicalDeviceQueueFamilyProperties;
         PFN_vkGetPhysicalDeviceExternalBufferProperties GetPhysicalDeviceExternalBufferProperties;
         PFN_vkGetPhysicalDeviceImageFormatProperties2 GetPhysicalDeviceImageFormatProperties2;
+        PFN_vkGetPhysicalDeviceFormatProperties2 GetPhysicalDeviceFormatProperties2;
     } vk; /* the next layer's or the driver's; those of Vulkan 1.1 may be NULL */
     pthread_mutex_t lock;
     struct layer_gpu *gpus; /* guarded by lock */
@@ -97,6 +103,7 @@ struct layer_device {
     PFN_vkGetDeviceProcAddr next_gdpa;
     const struct layer_gpu *gpu; /* NULL: the memory part is off */
     bool has_memory_fd;          /* the application enabled VK_KHR_external_memory_fd */
+    bool has_modifiers;          /* ... VK_EXT_image_drm_format_modifier */
     struct {
         PFN_vkDestroyDevice DestroyDevice;
         PFN_vkAllocateMemory AllocateMemory;
@@ -105,6 +112,11 @@ struct layer_device {
         PFN_vkGetMemoryFdPropertiesKHR GetMemoryFdPropertiesKHR; /* or NULL */
         PFN_vkCreateBuffer CreateBuffer;
         PFN_vkCreateImage CreateImage;
+        PFN_vkDestroyImage DestroyImage;
+        PFN_vkGetImageSubresourceLayout GetImageSubresourceLayout;
+#ifdef VK_EXT_image_compression_control
+        PFN_vkGetImageSubresourceLayout2EXT GetImageSubresourceLayout2EXT; /* or NULL */
+#endif
 #ifdef VK_VERSION_1_3
         PFN_vkGetDeviceBufferMemoryRequirements GetDeviceBufferMemoryRequirements; /* or NULL */
         PFN_vkGetDeviceImageMemoryRequirements GetDeviceImageMemoryRequirements;   /* or NULL */
@@ -164,6 +176,60 @@ static inline void *layer_find(const void *chain, VkStructureType type)
     return s.to;
 }
 
+/** A structure that was taken out of a chain. */
+struct layer_unlinked {
+    VkBaseOutStructure *before; /* NULL: was not there */
+    VkBaseOutStructure *taken;
+};
+
+/** Takes the first structure of @type out of the chain that begins at @head. */
+static inline struct layer_unlinked layer_unlink(VkBaseOutStructure *head, VkStructureType type)
+{
+    struct layer_unlinked u = {0};
+    for (VkBaseOutStructure *s = head; s->pNext != NULL; s = s->pNext) {
+        if (s->pNext->sType == type) {
+            u.before = s;
+            u.taken = s->pNext;
+            s->pNext = u.taken->pNext;
+            break;
+        }
+    }
+    return u;
+}
+
+/** Puts it back. Of several the last one taken goes back first. */
+static inline void layer_relink(struct layer_unlinked u)
+{
+    if (u.before != NULL) {
+        u.before->pNext = u.taken;
+    }
+}
+
+/* ---- layer_modifier.c ---- */
+
+/** An image's create info as the driver gets it: a modifier's image is a linear one there. */
+struct layer_linear {
+    union {
+        VkImageCreateInfo info;
+        VkBaseOutStructure head;
+    } real;
+    struct layer_unlinked list, explicit;
+    const VkImageDrmFormatModifierExplicitCreateInfoEXT *layout; /* the caller's; or NULL */
+};
+
+/** False: the caller wants a modifier that there is not, or more planes. Else
+ * layer_modifier_end must follow, before @info's owner gets it back. */
+bool layer_modifier_begin(const struct layer_device *d, const VkImageCreateInfo *info,
+                          struct layer_linear *out);
+void layer_modifier_end(const struct layer_linear *linear);
+/** Whether the driver laid @image out as the caller's explicit layout says. */
+bool layer_modifier_fits(const struct layer_device *d, VkImage image,
+                         const struct layer_linear *linear);
+/** vkGetPhysicalDeviceImageFormatProperties2 for a driver that has no modifiers. */
+VkResult layer_modifier_image_format(struct layer_instance *i, VkPhysicalDevice gpu,
+                                     const VkPhysicalDeviceImageFormatInfo2 *info,
+                                     VkImageFormatProperties2 *out);
+
 /* ---- the layer's own versions of Vulkan's functions, by file ---- */
 
 /* layer_instance.c */
@@ -212,6 +278,21 @@ VKAPI_ATTR void VKAPI_CALL layer_GetDeviceBufferMemoryRequirements(
     VkDevice device, const VkDeviceBufferMemoryRequirements *info, VkMemoryRequirements2 *out);
 VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageMemoryRequirements(
     VkDevice device, const VkDeviceImageMemoryRequirements *info, VkMemoryRequirements2 *out);
+#endif
+
+/* layer_modifier.c */
+VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceFormatProperties2(VkPhysicalDevice gpu,
+                                                                    VkFormat format,
+                                                                    VkFormatProperties2 *out);
+VKAPI_ATTR VkResult VKAPI_CALL layer_GetImageDrmFormatModifierPropertiesEXT(
+    VkDevice device, VkImage image, VkImageDrmFormatModifierPropertiesEXT *out);
+VKAPI_ATTR void VKAPI_CALL layer_GetImageSubresourceLayout(VkDevice device, VkImage image,
+                                                           const VkImageSubresource *subresource,
+                                                           VkSubresourceLayout *out);
+#ifdef VK_EXT_image_compression_control
+VKAPI_ATTR void VKAPI_CALL layer_GetImageSubresourceLayout2(
+    VkDevice device, VkImage image, const VkImageSubresource2EXT *subresource,
+    VkSubresourceLayout2EXT *out);
 #endif
 
 /* layer_memory.c */

@@ -15,6 +15,17 @@ static VkLayerDeviceCreateInfo *device_link(const VkDeviceCreateInfo *info)
     return link;
 }
 
+/* An extension that this layer has and the driver has not. */
+static bool is_added(const struct layer_gpu *gpu, const char *name)
+{
+    return (!gpu->driver_has_dma_buf &&
+            strcmp(name, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME) == 0) ||
+           (!gpu->driver_has_memory_fd &&
+            strcmp(name, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME) == 0) ||
+           (gpu->adds_modifiers &&
+            strcmp(name, VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_EXTENSION_NAME) == 0);
+}
+
 /* The application's extensions less those that only the layer has, and with the import of host
  * pointers. The caller frees the list; the names stay the application's. NULL: no memory. */
 static const char **real_extensions(const struct layer_gpu *gpu, const VkDeviceCreateInfo *info,
@@ -28,10 +39,7 @@ static const char **real_extensions(const struct layer_gpu *gpu, const VkDeviceC
     bool has_host = false;
     for (uint32_t e = 0; e < info->enabledExtensionCount; e++) {
         const char *name = info->ppEnabledExtensionNames[e];
-        bool is_dma_buf = strcmp(name, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME) == 0;
-        bool is_memory_fd = strcmp(name, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME) == 0;
-        if ((is_dma_buf && !gpu->driver_has_dma_buf) ||
-            (is_memory_fd && !gpu->driver_has_memory_fd)) {
+        if (is_added(gpu, name)) {
             continue;
         }
         has_host = has_host || strcmp(name, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME) == 0;
@@ -71,7 +79,17 @@ static void load_functions(struct layer_device *d)
     LOAD(GetMemoryFdPropertiesKHR);
     LOAD(CreateBuffer);
     LOAD(CreateImage);
+    LOAD(DestroyImage);
+    LOAD(GetImageSubresourceLayout);
 #undef LOAD
+#ifdef VK_EXT_image_compression_control
+    d->vk.GetImageSubresourceLayout2EXT = (PFN_vkGetImageSubresourceLayout2EXT)find_either(
+        d, "vkGetImageSubresourceLayout2", "vkGetImageSubresourceLayout2KHR");
+    if (d->vk.GetImageSubresourceLayout2EXT == NULL) {
+        d->vk.GetImageSubresourceLayout2EXT = (PFN_vkGetImageSubresourceLayout2EXT)d->next_gdpa(
+            d->handle, "vkGetImageSubresourceLayout2EXT");
+    }
+#endif
 #ifdef VK_VERSION_1_3
     d->vk.GetDeviceBufferMemoryRequirements = (PFN_vkGetDeviceBufferMemoryRequirements)find_either(
         d, "vkGetDeviceBufferMemoryRequirements", "vkGetDeviceBufferMemoryRequirementsKHR");
@@ -117,6 +135,7 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice handle,
     d->next_gdpa = next_gdpa;
     d->gpu = gpu;
     d->has_memory_fd = enables(info, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
+    d->has_modifiers = enables(info, VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_EXTENSION_NAME);
     (void)pthread_mutex_init(&d->lock, NULL);
     load_functions(d);
     layer_device_add(d);
@@ -183,11 +202,21 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_CreateImage(VkDevice device, const VkImageC
                                                  VkImage *out)
 {
     const struct layer_device *d = layer_device_of(device);
+    struct layer_linear linear;
+    if (!layer_modifier_begin(d, info, &linear)) {
+        return VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT;
+    }
     VkExternalMemoryHandleTypeFlags old = 0;
-    VkExternalMemoryHandleTypeFlags *place =
-        edit_types(info->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
-    VkResult result = d->vk.CreateImage(device, info, allocator, out);
+    VkExternalMemoryHandleTypeFlags *place = edit_types(
+        linear.real.info.pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
+    VkResult result = d->vk.CreateImage(device, &linear.real.info, allocator, out);
     restore_types(place, old);
+    layer_modifier_end(&linear);
+    if (result == VK_SUCCESS && !layer_modifier_fits(d, *out, &linear)) {
+        d->vk.DestroyImage(device, *out, allocator);
+        *out = VK_NULL_HANDLE;
+        return VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT;
+    }
     return result;
 }
 
@@ -207,10 +236,17 @@ VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageMemoryRequirements(
     VkDevice device, const VkDeviceImageMemoryRequirements *info, VkMemoryRequirements2 *out)
 {
     const struct layer_device *d = layer_device_of(device);
+    struct layer_linear linear;
+    bool is_known = layer_modifier_begin(d, info->pCreateInfo, &linear);
+    VkDeviceImageMemoryRequirements asked = *info;
+    asked.pCreateInfo = is_known ? &linear.real.info : info->pCreateInfo;
     VkExternalMemoryHandleTypeFlags old = 0;
     VkExternalMemoryHandleTypeFlags *place = edit_types(
-        info->pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
-    d->vk.GetDeviceImageMemoryRequirements(device, info, out);
+        asked.pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
+    d->vk.GetDeviceImageMemoryRequirements(device, &asked, out);
     restore_types(place, old);
+    if (is_known) {
+        layer_modifier_end(&linear);
+    }
 }
 #endif

@@ -38,6 +38,10 @@ static bool read_extensions(const struct layer_instance *i, struct layer_gpu *gp
             has_extension(list, count, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
         gpu->driver_has_memory_fd =
             has_extension(list, count, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
+        gpu->adds_modifiers =
+            !has_extension(list, count, VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_EXTENSION_NAME) &&
+            i->vk.GetPhysicalDeviceFormatProperties2 != NULL &&
+            i->vk.GetPhysicalDeviceImageFormatProperties2 != NULL;
         imports = has_extension(list, count, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     }
     free(list);

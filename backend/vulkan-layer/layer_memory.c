@@ -117,33 +117,6 @@ static VkResult fd_error(void)
 
 /* ---- allocate and free ---- */
 
-/* Takes structures of one type out of a chain, and puts them back. */
-struct unlinked {
-    VkBaseOutStructure *before; /* NULL: was not there */
-    VkBaseOutStructure *taken;
-};
-
-static struct unlinked chain_unlink(VkBaseOutStructure *head, VkStructureType type)
-{
-    struct unlinked u = {0};
-    for (VkBaseOutStructure *s = head; s->pNext != NULL; s = s->pNext) {
-        if (s->pNext->sType == type) {
-            u.before = s;
-            u.taken = s->pNext;
-            s->pNext = u.taken->pNext;
-            break;
-        }
-    }
-    return u;
-}
-
-static void chain_relink(struct unlinked u)
-{
-    if (u.before != NULL) {
-        u.before->pNext = u.taken;
-    }
-}
-
 /* The driver's part: the same allocation, as an import of the mapped file. */
 static VkResult import_map(const struct layer_device *d, const VkMemoryAllocateInfo *info,
                            const VkAllocationCallbacks *allocator, const struct layer_memory *m,
@@ -156,11 +129,12 @@ static VkResult import_map(const struct layer_device *d, const VkMemoryAllocateI
     /* Flags (buffer device address), priority and capture address stay. A dedicated allocation has
      * the exact size of its resource, an import a multiple of the alignment: no driver wants both,
      * and to be dedicated is a wish that host pointers cannot meet. */
-    struct unlinked export =
-        chain_unlink(&real.head, VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO);
-    struct unlinked import = chain_unlink(&real.head, VK_STRUCTURE_TYPE_IMPORT_MEMORY_FD_INFO_KHR);
-    struct unlinked dedicated =
-        chain_unlink(&real.head, VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO);
+    struct layer_unlinked export =
+        layer_unlink(&real.head, VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO);
+    struct layer_unlinked import =
+        layer_unlink(&real.head, VK_STRUCTURE_TYPE_IMPORT_MEMORY_FD_INFO_KHR);
+    struct layer_unlinked dedicated =
+        layer_unlink(&real.head, VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO);
     VkImportMemoryHostPointerInfoEXT pointer = {
         .sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
         .pNext = real.info.pNext,
@@ -171,9 +145,9 @@ static VkResult import_map(const struct layer_device *d, const VkMemoryAllocateI
     imported.pNext = &pointer;
     imported.allocationSize = m->map_bytes;
     VkResult result = d->vk.AllocateMemory(d->handle, &imported, allocator, out);
-    chain_relink(dedicated); /* the other way round than they went */
-    chain_relink(import);
-    chain_relink(export);
+    layer_relink(dedicated); /* the other way round than they went */
+    layer_relink(import);
+    layer_relink(export);
     return result;
 }
 

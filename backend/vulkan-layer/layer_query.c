@@ -6,7 +6,31 @@
 #include "layer.h"
 #include "layer_env.h"
 
-#define N_ADDED 2
+/* What the layer adds to a driver's extensions: those that it lacks. */
+#define N_ADDED 3
+static uint32_t added_extensions(const struct layer_gpu *gpu, VkExtensionProperties out[N_ADDED])
+{
+    uint32_t n = 0;
+    if (!gpu->driver_has_dma_buf) {
+        out[n++] = (VkExtensionProperties){
+            VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME,
+            VK_EXT_EXTERNAL_MEMORY_DMA_BUF_SPEC_VERSION,
+        };
+    }
+    if (!gpu->driver_has_memory_fd) {
+        out[n++] = (VkExtensionProperties){
+            VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME,
+            VK_KHR_EXTERNAL_MEMORY_FD_SPEC_VERSION,
+        };
+    }
+    if (gpu->adds_modifiers) {
+        out[n++] = (VkExtensionProperties){
+            VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_EXTENSION_NAME,
+            VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_SPEC_VERSION,
+        };
+    }
+    return n;
+}
 
 VKAPI_ATTR VkResult VKAPI_CALL layer_EnumerateDeviceExtensionProperties(VkPhysicalDevice handle,
                                                                         const char *layer_name,
@@ -22,22 +46,10 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_EnumerateDeviceExtensionProperties(VkPhysic
         return VK_ERROR_LAYER_NOT_PRESENT;
     }
     const struct layer_gpu *gpu = layer_name == NULL ? layer_serving_gpu(i, handle) : NULL;
-    if (gpu == NULL || (gpu->driver_has_dma_buf && gpu->driver_has_memory_fd)) {
-        return i->vk.EnumerateDeviceExtensionProperties(handle, layer_name, count, out);
-    }
     VkExtensionProperties added[N_ADDED];
-    uint32_t n_added = 0;
-    if (!gpu->driver_has_dma_buf) {
-        added[n_added++] = (VkExtensionProperties){
-            VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME,
-            VK_EXT_EXTERNAL_MEMORY_DMA_BUF_SPEC_VERSION,
-        };
-    }
-    if (!gpu->driver_has_memory_fd) {
-        added[n_added++] = (VkExtensionProperties){
-            VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME,
-            VK_KHR_EXTERNAL_MEMORY_FD_SPEC_VERSION,
-        };
+    uint32_t n_added = gpu != NULL ? added_extensions(gpu, added) : 0;
+    if (n_added == 0) {
+        return i->vk.EnumerateDeviceExtensionProperties(handle, layer_name, count, out);
     }
     if (out == NULL) {
         VkResult result = i->vk.EnumerateDeviceExtensionProperties(handle, NULL, count, NULL);
@@ -125,19 +137,31 @@ VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceExternalBufferProperties(
     edit_external(&out->externalMemoryProperties);
 }
 
+static VkResult ask_image_format(struct layer_instance *i, const struct layer_gpu *gpu,
+                                 const VkPhysicalDeviceImageFormatInfo2 *info,
+                                 VkImageFormatProperties2 *out)
+{
+    return gpu->adds_modifiers
+               ? layer_modifier_image_format(i, gpu->handle, info, out)
+               : i->vk.GetPhysicalDeviceImageFormatProperties2(gpu->handle, info, out);
+}
+
 VKAPI_ATTR VkResult VKAPI_CALL layer_GetPhysicalDeviceImageFormatProperties2(
     VkPhysicalDevice handle, const VkPhysicalDeviceImageFormatInfo2 *info,
     VkImageFormatProperties2 *out)
 {
     struct layer_instance *i = layer_instance_of(handle);
-    VkPhysicalDeviceExternalImageFormatInfo *external =
-        layer_find(info->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_IMAGE_FORMAT_INFO);
-    if (external == NULL || external->handleType != LAYER_DMA_BUF ||
-        layer_serving_gpu(i, handle) == NULL) {
+    const struct layer_gpu *gpu = layer_serving_gpu(i, handle);
+    if (gpu == NULL) {
         return i->vk.GetPhysicalDeviceImageFormatProperties2(handle, info, out);
     }
+    VkPhysicalDeviceExternalImageFormatInfo *external =
+        layer_find(info->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_IMAGE_FORMAT_INFO);
+    if (external == NULL || external->handleType != LAYER_DMA_BUF) {
+        return ask_image_format(i, gpu, info, out);
+    }
     external->handleType = LAYER_HOST_POINTER;
-    VkResult result = i->vk.GetPhysicalDeviceImageFormatProperties2(handle, info, out);
+    VkResult result = ask_image_format(i, gpu, info, out);
     external->handleType = LAYER_DMA_BUF;
     VkExternalImageFormatProperties *answer =
         layer_find(out->pNext, VK_STRUCTURE_TYPE_EXTERNAL_IMAGE_FORMAT_PROPERTIES);

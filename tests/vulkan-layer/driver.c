@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The layer on a real driver: the first device of VK_DRIVER_FILES, or lavapipe. What a driver can
- * only be told by a fake one is in narrow.c and types.c.
+ * The layer on a real driver: the first device of VK_DRIVER_FILES, or lavapipe. What only a fake
+ * driver can show is in fake.c.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -15,7 +15,6 @@
 
 #include "fixture.h"
 
-#define LAVAPIPE "/usr/share/vulkan/icd.d/lvp_icd.json"
 #define N_BYTES (256u * 1024u)
 #define N_WORDS (N_BYTES / 4)
 
@@ -25,26 +24,7 @@ static struct device d;
 
 static void set_up(void)
 {
-    if (getenv("VK_DRIVER_FILES") == NULL && access(LAVAPIPE, R_OK) == 0) {
-        cr_assert_eq(setenv("VK_DRIVER_FILES", LAVAPIPE, 1), 0);
-    }
-    use_layer(true, NULL);
-    VkApplicationInfo application = {
-        .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
-        .apiVersion = VK_API_VERSION_1_1,
-    };
-    VkInstanceCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-        .pApplicationInfo = &application,
-    };
-    VkResult result = vkCreateInstance(&info, NULL, &instance);
-    if (result == VK_ERROR_INCOMPATIBLE_DRIVER || list_gpus(instance, &gpu, 1) == 0) {
-        cr_skip("no Vulkan driver on this machine");
-    }
-    cr_assert_eq(result, VK_SUCCESS, "vkCreateInstance: %d", (int)result);
-    if (!has_extension(gpu, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)) {
-        cr_skip("this driver does not import host pointers");
-    }
+    gpu = use_real_driver(&instance);
     open_device(gpu, &d);
     cr_assert_neq(next_host_type(&d, 0), UINT32_MAX, "no memory type is left host-visible");
 }

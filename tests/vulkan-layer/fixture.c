@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "layer_env.h"
+
+#define LAVAPIPE "/usr/share/vulkan/icd.d/lvp_icd.json"
 
 static void set(const char *name, const char *value)
 {
@@ -50,6 +53,32 @@ VkInstance open_instance(void)
     return instance;
 }
 
+VkPhysicalDevice use_real_driver(VkInstance *out_instance)
+{
+    if (getenv("VK_DRIVER_FILES") == NULL && access(LAVAPIPE, R_OK) == 0) {
+        cr_assert_eq(setenv("VK_DRIVER_FILES", LAVAPIPE, 1), 0);
+    }
+    use_layer(true, NULL);
+    VkApplicationInfo application = {
+        .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+        .apiVersion = VK_API_VERSION_1_1,
+    };
+    VkInstanceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+        .pApplicationInfo = &application,
+    };
+    VkPhysicalDevice gpu = VK_NULL_HANDLE;
+    VkResult result = vkCreateInstance(&info, NULL, out_instance);
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER || list_gpus(*out_instance, &gpu, 1) == 0) {
+        cr_skip("no Vulkan driver on this machine");
+    }
+    cr_assert_eq(result, VK_SUCCESS, "vkCreateInstance: %d", (int)result);
+    if (!has_extension(gpu, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)) {
+        cr_skip("this driver does not import host pointers");
+    }
+    return gpu;
+}
+
 uint32_t list_gpus(VkInstance instance, VkPhysicalDevice *out, uint32_t room)
 {
     uint32_t count = 0;
@@ -76,6 +105,11 @@ bool has_extension(VkPhysicalDevice gpu, const char *name)
 
 void open_device(VkPhysicalDevice gpu, struct device *out)
 {
+    open_device_with(gpu, NULL, out);
+}
+
+void open_device_with(VkPhysicalDevice gpu, const char *extension, struct device *out)
+{
     *out = (struct device){.gpu = gpu};
     vkGetPhysicalDeviceMemoryProperties(gpu, &out->memory);
     float priority = 1.0f;
@@ -87,12 +121,13 @@ void open_device(VkPhysicalDevice gpu, struct device *out)
     const char *extensions[] = {
         VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME,
         VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME,
+        extension,
     };
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = 2,
+        .enabledExtensionCount = extension != NULL ? 3 : 2,
         .ppEnabledExtensionNames = extensions,
     };
     VkResult result = vkCreateDevice(gpu, &info, NULL, &out->device);
@@ -247,6 +282,25 @@ void device_copy(const struct device *d, const struct memory *from, const struct
     begin(d);
     VkBufferCopy all = {.size = from->n_bytes};
     vkCmdCopyBuffer(d->commands, from->buffer, to->buffer, 1, &all);
+    end_and_wait(d);
+}
+
+void device_clear(const struct device *d, VkImage image, VkClearColorValue colour)
+{
+    begin(d);
+    VkImageMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_IMAGE_MEMORY_BARRIER,
+        .dstAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+        .newLayout = VK_IMAGE_LAYOUT_GENERAL,
+        .srcQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
+        .dstQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
+        .image = image,
+        .subresourceRange = {VK_IMAGE_ASPECT_COLOR_BIT, 0, 1, 0, 1},
+    };
+    vkCmdPipelineBarrier(d->commands, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT,
+                         VK_PIPELINE_STAGE_TRANSFER_BIT, 0, 0, NULL, 0, NULL, 1, &barrier);
+    vkCmdClearColorImage(d->commands, image, VK_IMAGE_LAYOUT_GENERAL, &colour, 1,
+                         &barrier.subresourceRange);
     end_and_wait(d);
 }
 

@@ -20,6 +20,9 @@ void use_no_layer(void);
 
 /** Vulkan 1.1. Asserts. */
 VkInstance open_instance(void);
+/** The layer above the first device of VK_DRIVER_FILES, or lavapipe. Skips the test where there is
+ * no driver, or none that imports host pointers. */
+VkPhysicalDevice use_real_driver(VkInstance *out_instance);
 /** @out has room for @room devices; returns how many there are. */
 uint32_t list_gpus(VkInstance instance, VkPhysicalDevice *out, uint32_t room);
 
@@ -36,6 +39,8 @@ struct device {
 
 /** A device with the two extensions by which memory goes out as a dma-buf. */
 void open_device(VkPhysicalDevice gpu, struct device *out);
+/** ... and one more, unless it is NULL. */
+void open_device_with(VkPhysicalDevice gpu, const char *extension, struct device *out);
 /** What render servers do when a client is gone: the device is destroyed with memory in it. */
 void close_device(struct device *d);
 
@@ -65,6 +70,9 @@ int export_fd(const struct device *d, VkDeviceMemory memory);
 /** The device itself writes @value into all of @m, or copies; returns when it is done. */
 void device_fill(const struct device *d, const struct memory *m, uint32_t value);
 void device_copy(const struct device *d, const struct memory *from, const struct memory *to);
+
+/** @image, of undefined content, becomes @colour all over; its layout GENERAL. */
+void device_clear(const struct device *d, VkImage image, VkClearColorValue colour);
 
 /** Open fds, and lines of /proc/self/maps that are of our files. */
 unsigned count_fds(void);
