@@ -51,6 +51,7 @@ struct resource {
     bool is_blob; /* what follows is for blobs only; is_2d, target and sizes are not */
     uint32_t blob_mem;
     uint32_t blob_ctx_id; /* whose object it is of; 0: none */
+    bool of_vulkan;       /* and that is a Vulkan context: there is a file of its process */
     uint64_t blob_bytes;
     struct blob_view {
         void *data;  /* read-only mapping of a host blob, made when its pixels are first read */
@@ -79,6 +80,7 @@ struct context {
     struct vgd_idmap resources;     /* struct resource, borrowed */
     struct resource **resources_2d; /* those with a shadow; owned array, borrowed elements */
     uint32_t resources_2d_count, resources_2d_capacity;
+    uint32_t vulkan_blobs_count; /* attached: OpenGL may take them for textures */
 };
 
 struct fence {
@@ -98,7 +100,7 @@ struct virgl {
     char gpu_name[128];
     char vulkan_name[128]; /* "" without Vulkan contexts */
     bool has_gl, has_venus;
-    bool is_software;
+    bool is_software, gl_is_software;
     bool exports_textures; /* as dma-bufs */
     uint32_t n_capsets;
     struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
@@ -174,6 +176,8 @@ VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_read_pixels(struct resource *res,
 VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_export_scanout(struct resource *res,
                                                              const struct vgd_image *image,
                                                              struct vgd_dmabuf *out);
+/** Are there @n_bytes behind a blob of host memory, for as long as somebody has it mapped? */
+bool vgd_virgl_blob_has_bytes(const struct resource *res, uint64_t n_bytes);
 void vgd_virgl_blob_finish(struct resource *res);
 
 /* virgl_transfer.c */
@@ -198,7 +202,7 @@ enum vgd_status vgd_virgl_context_attach(struct vgd_render *r, uint32_t ctx_id, 
 void vgd_virgl_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id);
 enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *commands,
                                  size_t size_bytes);
-/** Take @res from the list of those to keep coherent. */
+/** @res is attached no more: take it from the list of those to keep coherent. */
 void vgd_virgl_context_forget(struct context *ctx, const struct resource *res);
 /** Detach @res in the library, at the end of the context's use of it. */
 void vgd_virgl_context_drop(struct virgl *v, struct context *ctx, struct resource *res);

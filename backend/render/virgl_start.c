@@ -290,7 +290,8 @@ static enum vgd_status learn(struct virgl *v, const struct vgd_virgl_options *op
     }
     if (v->has_gl) {
         learn_gpu(v);
-        v->is_software = vgd_gl_is_software(v->gpu_name);
+        v->gl_is_software = vgd_gl_is_software(v->gpu_name);
+        v->is_software = v->gl_is_software;
         learn_export(v);
     }
     if (v->has_venus && options->vulkan != NULL) {
