@@ -119,6 +119,7 @@ struct virgl {
     struct vgd_loop *loop;
     struct vgd_timer *venus_timer; /* tells of losses; polls what has no descriptor to wait on */
     struct vgd_watch *server_watch;
+    bool venus_on_trial;          /* a server that hangs costs Vulkan, not this process */
     bool venus_signalled;         /* written by the library's callback, inside its poll */
     bool venus_asked;             /* since the last batch_end, for a fence without a descriptor */
     int venus_call_ms;            /* how long a call may wait for a process */

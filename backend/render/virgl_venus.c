@@ -82,7 +82,9 @@ static void server_end(struct virgl *v)
         vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d ms",
                 v->venus_call_ms);
         forget_server(v);
-        vgd_loop_quit(v->loop, EXIT_FAILURE);
+        if (!v->venus_on_trial) { /* else there is no guest yet that would lose anything */
+            vgd_loop_quit(v->loop, EXIT_FAILURE);
+        }
     }
 }
 
@@ -469,16 +471,15 @@ static bool trial_blob(struct virgl *v)
     return ok;
 }
 
-bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes)
+/* What does not work, or NULL. */
+static const char *try_context(struct virgl *v)
 {
     struct vgd_render *r = &v->base;
     static const char name[] = "vgd trial";
-    static const char hint[] = "is virgl_render_server of the same version as libvirglrenderer "
-                               "(package virgl-server)?";
     if (vgd_virgl_context_create(r, PROBE_CONTEXT_ID, VGD_CAPSET_VENUS, name, sizeof(name) - 1) !=
         VGD_OK) {
-        (void)snprintf(why, why_bytes, "the render server makes no Vulkan context: %s", hint);
-        return false;
+        return v->server_socket_fd < 0 ? "the render server does not answer"
+                                       : "the render server makes no Vulkan context";
     }
     const char *failed = NULL;
     if (!trial_fence(v)) {
@@ -486,9 +487,21 @@ bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes)
     } else if (!trial_blob(v)) {
         failed = "a Vulkan context shares no memory";
     }
-    if (failed != NULL) {
-        (void)snprintf(why, why_bytes, "%s: %s", failed, hint);
-    }
     vgd_virgl_context_destroy(r, PROBE_CONTEXT_ID);
+    return failed;
+}
+
+bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes)
+{
+    v->venus_on_trial = true;
+    const char *failed = try_context(v);
+    v->venus_on_trial = false;
+    if (failed != NULL) {
+        forget_server(v); /* its end is of no interest any more */
+        (void)snprintf(why, why_bytes,
+                       "%s: is virgl_render_server of the same version as libvirglrenderer "
+                       "(package virgl-server)?",
+                       failed);
+    }
     return failed == NULL;
 }

@@ -136,7 +136,13 @@ static void server_exited(void *user, bool died)
 {
     struct vgd_worker_process *p = user;
     p->server_deaths_count += died;
-    vgd_worker_process_kill(p, "its render server is gone");
+    if (p->ready.vulkan_name[0] != '\0') { /* of this worker, or of the one before */
+        vgd_worker_process_kill(p, "its render server is gone");
+        return;
+    }
+    /* One that has never worked, of another version for instance: the worker goes on without, and
+     * tells why when it is ready. */
+    strays_due(p);
 }
 
 static void answer_want_server(struct vgd_worker_process *p, const struct vgd_link_message *msg)
@@ -192,6 +198,14 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     if (want_vulkan && !has_vulkan && named && !p->was_ready) {
         fail(p, p->ready.vulkan_note[0] != '\0' ? p->ready.vulkan_note : "no Vulkan on this host");
         return;
+    }
+    if (has_vulkan && vgd_render_server_pid(p->server) == 0) {
+        vgd_worker_process_kill(p, "its render server is gone"); /* just now */
+        return;
+    }
+    if (!has_vulkan) {
+        vgd_render_server_end(p->server); /* it was of no use */
+        strays_due(p);
     }
     p->was_ready = true;
     p->state = STATE_READY;

@@ -93,6 +93,8 @@ static int worker(int link)
         (void)send(server, "hello", 6, MSG_NOSIGNAL);
         if (recv(server, greeting, sizeof(greeting) - 1, 0) > 0) {
             (void)snprintf(ready.vulkan_name, sizeof(ready.vulkan_name), "%s", greeting);
+        } else if (told("VGD_TEST_WORKER", "slow")) {
+            (void)usleep(500000); /* others see the end of the server first */
         }
     }
     say(link, VGD_LINK_READY, &ready, sizeof(ready));
@@ -151,7 +153,8 @@ static int server(int socket)
     }
     char greeting[32];
     while (recv(socket, greeting, sizeof(greeting), 0) > 0) {
-        (void)send(socket, "a device", 9, MSG_NOSIGNAL);
+        bool silent = told("VGD_TEST_SERVER", "silent");
+        (void)send(socket, silent ? "" : "a device", silent ? 1 : 9, MSG_NOSIGNAL);
     }
     return 0;
 }

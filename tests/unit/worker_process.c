@@ -328,14 +328,42 @@ Test(worker_process, deaths_leave_no_descriptors)
     cr_assert_eq(fds_open(), before);
 }
 
+/* Of another version, or no render server at all: what else the worker has goes on. */
 Test(worker_process, a_server_that_ends_at_once)
 {
     start("want", "exit");
-    for (unsigned i = 0; i < 100 && status().deaths_count < 2; i++) {
-        vgd_loop_turn(t.loop, 10);
+    turn_until_ready(1);
+    turn_until_children(1);
+    for (unsigned i = 0; i < 50; i++) {
+        vgd_loop_turn(t.loop, 2);
     }
-    cr_assert_geq(status().deaths_count, 1);
-    cr_assert_eq(t.failed, 0, "tried again");
+    cr_assert_eq(status().deaths_count, 0);
+    cr_assert_eq(status().server_pid, 0);
+    cr_assert_str_empty(status().ready.vulkan_name);
+    cr_assert_eq(t.gone + t.failed, 0);
+}
+
+/* Later, a generation is what had Vulkan: both are made anew. */
+Test(worker_process, a_server_that_ends_at_once_later)
+{
+    start("want slow", "");
+    turn_until_ready(1);
+    (void)setenv("VGD_TEST_SERVER", "exit", 1);
+    (void)kill(status().server_pid, SIGKILL);
+    for (unsigned i = 0; i < 500 && status().deaths_count < 2; i++) {
+        vgd_loop_turn(t.loop, 2);
+    }
+    cr_assert_geq(status().deaths_count, 2, "tried again");
+}
+
+Test(worker_process, a_server_that_is_of_no_use_is_ended)
+{
+    start("want", "silent");
+    turn_until_ready(1);
+    cr_assert_str_empty(status().ready.vulkan_name);
+    turn_until_children(1);
+    cr_assert_eq(status().server_pid, 0);
+    cr_assert_eq(status().deaths_count, 0);
 }
 
 static void expect_killed(const char *worker, bool venus)
