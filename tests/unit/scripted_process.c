@@ -121,6 +121,12 @@ static void dump(const char *path)
         }
     }
     (void)closedir(d);
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        char link[64], target[256] = "";
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        (void)!readlink(link, target, sizeof(target) - 1);
+        (void)fprintf(out, "%d is %s\n", fd, target);
+    }
     (void)fprintf(out, "group %d\n", getpgrp() == getpid());
     (void)fprintf(out, "no_new_privs %d\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
     int death_signal = 0;

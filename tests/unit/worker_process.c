@@ -200,6 +200,28 @@ static char *dumped(char *text, size_t max_bytes)
     return text;
 }
 
+/* Until the worker is ready, with our output in a file of the folder. */
+static void start_with_output_to_log(enum vgd_log_level level)
+{
+    char path[128];
+    int saved[2] = {fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3),
+                    fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)};
+    (void)snprintf(path, sizeof(path), "%s/log", t.folder);
+    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(file >= 0 && saved[0] >= 0 && saved[1] >= 0);
+    (void)dup2(file, STDOUT_FILENO);
+    (void)dup2(file, STDERR_FILENO);
+    vgd_log_setup("test", level);
+    start("want", "");
+    turn_until_ready(1);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    (void)dup2(saved[0], STDOUT_FILENO);
+    (void)dup2(saved[1], STDERR_FILENO);
+    (void)close(saved[0]);
+    (void)close(saved[1]);
+    (void)close(file);
+}
+
 Test(worker_process, what_the_server_inherits)
 {
     char path[128], text[16384];
@@ -209,8 +231,7 @@ Test(worker_process, what_the_server_inherits)
     (void)setenv("SECRET_TOKEN", "not for guests", 1);
     (void)setenv("QEMU_AUDIO_DRV", "none", 1);
     int leaked = open("/dev/null", O_RDONLY); /* of whoever started us: not close-on-exec */
-    start("want", "");
-    turn_until_ready(1);
+    start_with_output_to_log(VGD_LOG_ERROR);
     (void)close(leaked);
     char *at = dumped(text, sizeof(text));
     unsigned n_fds = 0;
@@ -226,6 +247,19 @@ Test(worker_process, what_the_server_inherits)
     cr_assert_null(strstr(at, "SECRET_TOKEN"));
     cr_assert_null(strstr(at, "QEMU_AUDIO_DRV"));
     cr_assert_null(strstr(at, "VK_LAYER_VGD"), "the layer only where it is wanted");
+    cr_assert_not_null(strstr(at, "\n1 is /dev/null\n"), "what it prints is the guest's doing");
+    cr_assert_not_null(strstr(at, "\n2 is /dev/null\n"));
+}
+
+Test(worker_process, what_the_server_prints_is_for_debugging)
+{
+    char path[128], text[16384];
+    (void)snprintf(path, sizeof(path), "%s/dump", t.folder);
+    (void)setenv("VGD_TEST_DUMP", path, 1);
+    start_with_output_to_log(VGD_LOG_DEBUG);
+    char expected[160];
+    (void)snprintf(expected, sizeof(expected), "\n2 is %s/log\n", t.folder);
+    cr_assert_not_null(strstr(dumped(text, sizeof(text)), expected));
 }
 
 Test(worker_process, the_layer_is_brought_in)
