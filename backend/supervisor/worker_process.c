@@ -188,10 +188,11 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     bool want_gl = p->config.want_virgl && !p->gave_up_3d;
     bool want_vulkan = p->config.want_venus && !p->gave_up_3d;
     bool has_vulkan = p->ready.vulkan_name[0] != '\0';
+    bool has_gl = p->ready.choice.platform != 0;
     /* What was asked for by name is there at the start or we do not start; later, a console without
      * 3D is better than a VM whose GPU is gone. */
     bool named = p->config.require_hardware || p->render_node[0] != '\0';
-    if (want_gl && !p->ready.has_3d && named && !p->was_ready) {
+    if (want_gl && !has_gl && named && !p->was_ready) {
         fail(p, p->ready.note);
         return;
     }

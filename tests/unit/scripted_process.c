@@ -97,6 +97,7 @@ static int worker(int link)
             (void)usleep(500000); /* others see the end of the server first */
         }
     }
+    ready.choice.platform = told("VGD_TEST_WORKER", "opengl") ? 1 : 0;
     say(link, VGD_LINK_READY, &ready, sizeof(ready));
     if (told("VGD_TEST_WORKER", "late")) {
         say(link, VGD_LINK_WANT_SERVER, &want, sizeof(want));

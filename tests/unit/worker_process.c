@@ -28,6 +28,7 @@ static struct {
     unsigned ready, gone, failed;
     char folder[64];
     int fds_before;
+    bool virgl; /* wanted, too */
 } t;
 
 static int fds_open(void)
@@ -76,6 +77,7 @@ static void start_with(const char *worker, const char *server, const char *progr
         .loop = t.loop,
         .program = getenv("SCRIPTED_PROCESS"),
         .render_node = "",
+        .want_virgl = t.virgl,
         .want_venus = venus,
         .render_server = program != NULL ? program : getenv("SCRIPTED_PROCESS"),
         .layer_dir = layer_dir,
@@ -322,6 +324,20 @@ Test(worker_process, required_and_not_there)
     }
     cr_assert_eq(t.failed, 1);
     cr_assert_eq(t.ready, 0);
+}
+
+Test(worker_process, required_and_only_half_of_it_there)
+{
+    t.virgl = true;
+    start_with("want", "", NULL, NULL, true, true); /* Vulkan, and no OpenGL */
+    for (unsigned i = 0; i < 2000 && t.failed + t.ready == 0; i++) {
+        vgd_loop_turn(t.loop, 2);
+    }
+    cr_assert_eq(t.failed, 1);
+    vgd_worker_process_destroy(t.p);
+    start_with("want opengl", "", NULL, NULL, true, true);
+    t.failed = 0;
+    turn_until_ready(1);
 }
 
 Test(worker_process, killed_with_what_they_started)
