@@ -76,6 +76,7 @@ static void deliver_fences(struct virgl *v)
 static void poll_fences(struct virgl *v)
 {
     uint32_t before = v->retired_lib_id;
+    v->venus_looks++; /* it looks at their fences as well */
     virgl_renderer_poll();
     if (v->retired_lib_id != before) {
         v->wait_start_ns = vgd_now_ns();

@@ -67,6 +67,7 @@ struct venus {
     struct vgd_watch *socket_watch, *fence_watch;
     bool has_fence_fd;      /* the library has a descriptor that says when fences signal */
     uint64_t pending_rings; /* bit n: ring n has fences that the device was not told of */
+    uint64_t looks_before;  /* venus_looks when the first of these was asked for */
     struct venus_ring {
         uint64_t asked_seq, retired_seq, told_seq;
     } rings[VENUS_RINGS];
@@ -119,6 +120,7 @@ struct virgl {
     struct vgd_loop *loop;
     struct vgd_timer *venus_timer; /* tells of losses; polls what has no descriptor to wait on */
     struct vgd_watch *server_watch;
+    uint64_t venus_looks;         /* that the library took for fences of any Vulkan context */
     bool venus_on_trial;          /* a server that hangs costs Vulkan, not this process */
     bool venus_signalled;         /* written by the library's callback, inside its poll */
     bool venus_asked;             /* since the last batch_end, for a fence without a descriptor */

@@ -36,6 +36,9 @@
 #define POLL_FASTEST_NS 20000u
 #define POLL_SLOWEST_NS 1000000u
 #define POLL_WAIT_SHARE 4u /* the next look comes after this part of the wait so far */
+/* Looks without progress after which the library sees for itself whether the process is there. If
+ * not, it says of every fence that it has signalled. */
+#define LIB_STALLED_LOOKS 100u
 
 /* ---- the processes on the other side ----------------------------------------------------------
  */
@@ -149,10 +152,22 @@ void vgd_virgl_write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_
 {
     struct virgl *v = cookie;
     struct context *ctx = vgd_idmap_find(&v->contexts, ctx_id);
-    if (ctx != NULL && ctx->venus != NULL && ring_idx < VENUS_RINGS) {
-        ctx->venus->rings[ring_idx].retired_seq = seq;
-        v->venus_signalled = true;
+    if (ctx == NULL || ctx->venus == NULL || ring_idx >= VENUS_RINGS) {
+        return;
     }
+    if (v->venus_looks - ctx->venus->looks_before >= LIB_STALLED_LOOKS &&
+        hung_up(ctx->venus->socket_fd)) {
+        return; /* given up, not signalled: it is answered when the device hears of the loss */
+    }
+    ctx->venus->rings[ring_idx].retired_seq = seq;
+    v->venus_signalled = true;
+}
+
+/* Have the library look for fences of a context that have signalled. */
+static void look(struct virgl *v, uint32_t ctx_id)
+{
+    v->venus_looks++;
+    virgl_renderer_context_poll(ctx_id);
 }
 
 /* One fence of @ctx that has signalled and that the device was not told of. */
@@ -210,11 +225,12 @@ void vgd_virgl_venus_deliver(struct virgl *v)
 
 static void fence_event(void *user, uint32_t events)
 {
-    struct context *ctx = user;
+    struct virgl *v = vgd_virgl_instance;
+    const struct context *ctx = user;
     (void)events;
     uint32_t ctx_id = ctx->id;
-    virgl_renderer_context_poll(ctx_id); /* clears the descriptor too */
-    deliver_context(vgd_virgl_instance, ctx_id);
+    look(v, ctx_id); /* clears the descriptor too */
+    deliver_context(v, ctx_id);
 }
 
 static void process_ended(void *user, uint32_t events)
@@ -223,7 +239,7 @@ static void process_ended(void *user, uint32_t events)
     struct context *ctx = user;
     (void)events;
     uint32_t ctx_id = ctx->id;
-    virgl_renderer_context_poll(ctx_id); /* what it still finished */
+    look(v, ctx_id); /* what it still finished */
     deliver_context(v, ctx_id);
     ctx = vgd_idmap_find(&v->contexts, ctx_id);
     if (ctx != NULL && ctx->venus != NULL && hung_up(ctx->venus->socket_fd)) {
@@ -244,14 +260,14 @@ static struct context *find_untold_loss(const struct virgl *v)
 }
 
 /* Poll contexts whose fences have no descriptor. Returns whether any is waited for. */
-static bool poll_contexts(const struct virgl *v)
+static bool poll_contexts(struct virgl *v)
 {
     uint32_t cursor = 0;
     struct context *ctx;
     bool waiting = false;
     while ((ctx = vgd_idmap_next(&v->contexts, &cursor, NULL)) != NULL) {
         if (ctx->venus != NULL && !ctx->venus->has_fence_fd && ctx->venus->pending_rings != 0) {
-            virgl_renderer_context_poll(ctx->id);
+            look(v, ctx->id);
             waiting = true;
         }
     }
@@ -312,6 +328,9 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
     if (!venus->has_fence_fd && venus->pending_rings == 0) {
         v->venus_wait_start_ns = vgd_now_ns();
         vgd_timer_start(v->venus_timer, POLL_FASTEST_NS);
+    }
+    if (venus->pending_rings == 0) {
+        venus->looks_before = v->venus_looks;
     }
     venus->rings[ring_idx].asked_seq = seq;
     venus->pending_rings |= 1ull << ring_idx;
@@ -439,7 +458,7 @@ static bool trial_fence(struct virgl *v)
            !hung_up(ctx->venus->socket_fd)) {
         struct pollfd p = {.fd = virgl_renderer_context_get_poll_fd(ctx->id), .events = POLLIN};
         (void)poll(&p, 1, 1); /* a negative fd is ignored: then this only sleeps */
-        virgl_renderer_context_poll(ctx->id);
+        look(v, ctx->id);
     }
     return ctx->venus->rings[0].retired_seq != 0;
 }

@@ -540,6 +540,28 @@ Test(render_venus, a_hanging_process_is_ended, .timeout = 60)
     cr_expect_eq(create_context(2), VGD_OK);
 }
 
+/* What is only sent waits for room in the socket. */
+Test(render_venus, a_process_that_reads_nothing_is_ended, .timeout = 60)
+{
+    cr_assert_eq(create_context(1), VGD_OK);
+    pid_t child;
+    cr_assert(wait_for_children(1, &child));
+    (void)kill(child, SIGSTOP);
+    enum vgd_status st = VGD_OK;
+    uint64_t start_ns = 0;
+    for (uint64_t seq = 1; st == VGD_OK && seq < 100000; seq++) {
+        bool done;
+        start_ns = vgd_now_ns();
+        st = r->ops->fence(r, 1, 0, seq, &done);
+    }
+    cr_expect_eq(st, VGD_LOST);
+    cr_expect_lt(vgd_now_ns() - start_ns, CALL_MS * 1000000ull + DEATH_SEEN_WITHIN_NS);
+    cr_expect(wait_for(&seen.losses_count, 1, DEATH_SEEN_WITHIN_NS));
+    cr_expect_eq(seen.fences_count, 0);
+    cr_expect(wait_for_children(0, &child), "no process is left");
+    cr_expect_eq(create_context(2), VGD_OK);
+}
+
 Test(render_venus, a_hanging_server_is_given_up, .timeout = 60)
 {
     cr_assert_eq(create_context(1), VGD_OK);
@@ -582,6 +604,28 @@ Test(render_both, opengl_and_vulkan_side_by_side)
     cr_assert(wait_for(&seen.losses_count, 1, DEATH_SEEN_WITHIN_NS));
     cr_expect_eq(r->ops->context_create(r, 3, VGD_CAPSET_VIRGL2, "gl", 2), VGD_OK,
                  "OpenGL is untouched");
+}
+
+/* The library itself notices a death after many looks, and then says that everything has
+ * signalled. */
+Test(render_both, fences_of_a_killed_process_are_not_done)
+{
+    cr_assert_eq(create_context(1), VGD_OK);
+    pid_t child;
+    cr_assert(wait_for_children(1, &child));
+    (void)kill(child, SIGSTOP);
+    (void)usleep(50000);
+    bool done = true;
+    cr_assert_eq(r->ops->fence(r, 1, 0, 1, &done), VGD_OK);
+    cr_assert_not(done);
+    uint64_t end_ns = vgd_now_ns() + DEATH_SEEN_WITHIN_NS / 2;
+    while (vgd_now_ns() < end_ns) {
+        vgd_loop_turn(loop, 1);
+    }
+    cr_assert_eq(seen.fences_count, 0);
+    (void)kill(child, SIGKILL);
+    cr_assert(wait_for(&seen.losses_count, 1, DEATH_SEEN_WITHIN_NS));
+    cr_expect_eq(seen.fences_count, 0, "they are the device's to answer");
 }
 
 /* ---- what is wrong at the start ---------------------------------------------------------------
