@@ -27,6 +27,9 @@
 /* Used before there is a guest. */
 #define PROBE_RESOURCE_ID 0xffffffffu
 #define PROBE_CONTEXT_ID 0xffffffffu
+/* How long to look for what was just asked for: a small draw takes as long, an answer of an idle
+ * Vulkan process less. */
+#define SPIN_NS 20000u
 #define VENUS_RINGS 64u /* virtio-v1.3 5.7.6.7: ring_idx 0 to 63 */
 
 /* The library's box: same fields, but it declares the struct only. */
@@ -243,6 +246,8 @@ void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx);
 void vgd_virgl_venus_end(struct virgl *v, struct context *ctx);
 
 /* virgl_fence.c */
+/** When to look next for what has been waited for since @wait_start_ns: from now. */
+uint64_t vgd_virgl_look_delay_ns(uint64_t wait_start_ns);
 /** The library's callback: @cookie is the renderer. */
 void vgd_virgl_write_fence(void *cookie, uint32_t id);
 /** A timer's callback: @user is the renderer. */

@@ -32,10 +32,6 @@
 /* The render server makes 256 processes, those not yet gone among them, and 0.10's ends itself when
  * it is asked for one more. */
 #define VENUS_CONTEXTS_MAX 192u
-#define SPIN_NS 20000u /* an answer of an idle process takes less */
-#define POLL_FASTEST_NS 20000u
-#define POLL_SLOWEST_NS 1000000u
-#define POLL_WAIT_SHARE 4u /* the next look comes after this part of the wait so far */
 /* Looks without progress after which the library sees for itself whether the process is there. If
  * not, it says of every fence that it has signalled. */
 #define LIB_STALLED_LOOKS 100u
@@ -297,9 +293,7 @@ static void venus_timer_fired(void *user)
     }
     if (poll_contexts(v)) {
         vgd_virgl_venus_deliver(v);
-        uint64_t delay_ns = (vgd_now_ns() - v->venus_wait_start_ns) / POLL_WAIT_SHARE;
-        delay_ns = delay_ns > POLL_FASTEST_NS ? delay_ns : POLL_FASTEST_NS;
-        vgd_timer_start(v->venus_timer, delay_ns < POLL_SLOWEST_NS ? delay_ns : POLL_SLOWEST_NS);
+        vgd_timer_start(v->venus_timer, vgd_virgl_look_delay_ns(v->venus_wait_start_ns));
     }
 }
 
@@ -327,7 +321,7 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
     v->venus_asked = v->venus_asked || !venus->has_fence_fd;
     if (!venus->has_fence_fd && venus->pending_rings == 0) {
         v->venus_wait_start_ns = vgd_now_ns();
-        vgd_timer_start(v->venus_timer, POLL_FASTEST_NS);
+        vgd_timer_start(v->venus_timer, vgd_virgl_look_delay_ns(v->venus_wait_start_ns));
     }
     if (venus->pending_rings == 0) {
         venus->looks_before = v->venus_looks;
