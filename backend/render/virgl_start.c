@@ -290,7 +290,8 @@ static enum vgd_status learn(struct virgl *v, const struct vgd_virgl_options *op
     }
     if (v->has_gl) {
         learn_gpu(v);
-        v->is_software = vgd_gl_is_software(v->gpu_name);
+        v->gl_is_software = vgd_gl_is_software(v->gpu_name);
+        v->is_software = v->gl_is_software;
         learn_export(v);
     }
     if (v->has_venus && options->vulkan != NULL) {
@@ -359,6 +360,7 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
     if (st == VGD_OK && !init_library(v, why, why_bytes)) {
         bool retry = v->has_gl && v->has_venus; /* OpenGL alone may do */
         v->has_venus = false;
+        vgd_virgl_venus_finish(v);
         vgd_fd_closep(&v->drm_fd);
         st = retry && init_library(v, why, why_bytes) ? VGD_OK : VGD_HOST_FAILED;
         if (st == VGD_OK) {
