@@ -115,8 +115,9 @@ bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev)
     return dev->n_pending < dev->queue_commands;
 }
 
-void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number)
+void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number, bool is_stalled)
 {
+    (void)is_stalled; /* how to wait is the device's business */
     for (struct pending *p = dev->first; p != NULL; p = p->next) {
         p->is_awaited = p->is_awaited || p->number == number;
     }

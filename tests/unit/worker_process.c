@@ -465,6 +465,7 @@ Test(render_environment, of_a_list)
                     "HOMER=no",
                     "HOME=/root",
                     "LD_PRELOAD=lib.so",
+                    "__EGL_VENDOR_LIBRARY_FILENAMES=/nvidia.json",
                     "=odd",
                     "",
                     "NOTHING",
@@ -479,6 +480,7 @@ Test(render_environment, of_a_list)
     cr_assert_str_eq(find(env, "VK_LOADER_DEBUG"), "all");
     cr_assert_str_eq(find(env, "HOME"), "/root");
     cr_assert_str_eq(find(env, "LD_PRELOAD"), "lib.so");
+    cr_assert_str_eq(find(env, "__EGL_VENDOR_LIBRARY_FILENAMES"), "/nvidia.json");
     cr_assert_null(find(env, "MESAX"));
     cr_assert_null(find(env, "HOMER"));
     free(env);
