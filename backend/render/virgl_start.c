@@ -202,7 +202,11 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
                        vgd_gl_platform_name(v->choice.platform),
                        v->choice.render_node[0] != '\0' ? " " : "", v->choice.render_node, rc);
     } else if (rc != 0) {
-        (void)snprintf(why, why_bytes, "virglrenderer cannot start for Vulkan (error %d)", rc);
+        (void)snprintf(
+            why, why_bytes,
+            "virglrenderer cannot start for Vulkan (error %d): is virgl_render_server of "
+            "the same version as libvirglrenderer (package virgl-server)?",
+            rc);
     }
     return rc == 0;
 }

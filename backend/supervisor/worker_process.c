@@ -158,8 +158,8 @@ static void answer_want_server(struct vgd_worker_process *p, const struct vgd_li
     enum vgd_status st = vgd_render_server_start(p->server, want, &fd, m.why, sizeof(m.why));
     m.status = st;
     if (st != VGD_OK) {
-        vgd_log(VGD_LOG_WARNING, "server", "no Vulkan: %s", m.why);
-        strays_due(p); /* a child that could not become one */
+        vgd_log(VGD_LOG_DEBUG, "server", "%s", m.why); /* the worker tells it back with READY */
+        strays_due(p);                                 /* a child that could not become one */
     } else {
         m.why[0] = '\0';
     }
@@ -225,7 +225,7 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
                 p->ready.vulkan_note[0] != '\0' ? " (" : "", p->ready.vulkan_note,
                 p->ready.vulkan_note[0] != '\0' ? ")" : "");
     } else if (want_vulkan) {
-        vgd_log(VGD_LOG_WARNING, "worker", "no Vulkan on this host: %s", p->ready.vulkan_note);
+        vgd_log(VGD_LOG_WARNING, "worker", "no Vulkan for the guest: %s", p->ready.vulkan_note);
     }
     p->config.on_ready(p->config.user, &p->ready, again);
 }
