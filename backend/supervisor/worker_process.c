@@ -387,11 +387,10 @@ static void start(struct vgd_worker_process *p)
     say_hello(p);
 }
 
-static void plan_restart(struct vgd_worker_process *p)
+static void plan_restart(struct vgd_worker_process *p, bool served)
 {
     uint64_t now_ns = vgd_now_ns();
-    bool counts = p->state == STATE_STARTING ||
-                  now_ns - p->ready_ns < p->config.restart_window_ms * NS_PER_MS;
+    bool counts = !served || now_ns - p->ready_ns < p->config.restart_window_ms * NS_PER_MS;
     p->counted_deaths = counts ? p->counted_deaths + 1 : 0;
     size_t step = p->counted_deaths == 0 ? 0 : p->counted_deaths - 1;
     if (step >= RESTART_DELAYS_COUNT) {
@@ -403,7 +402,6 @@ static void plan_restart(struct vgd_worker_process *p)
         vgd_log(VGD_LOG_ERROR, "worker", "%u deaths in a row: going on without 3D",
                 p->counted_deaths);
     }
-    p->state = STATE_WAITING;
     p->died_ns = now_ns;
     if (restart_delay_ms[step] == 0) {
         start(p);
@@ -422,6 +420,11 @@ static void worker_exited(void *user, uint32_t events)
     siginfo_t info = {0};
     reap(p, &info);
     vgd_timer_stop(p->timer);
+    if (p->state == STATE_FAILED) {
+        return;
+    }
+    bool served = p->state == STATE_READY; /* and the session counts on it */
+    p->state = STATE_WAITING;
     if (p->replacing) {
         p->replacing = false;
         vgd_log(VGD_LOG_INFO, "worker", "the guest was reset: a fresh worker follows worker %d",
@@ -435,15 +438,14 @@ static void worker_exited(void *user, uint32_t events)
     bool exited = info.si_code == CLD_EXITED;
     vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
             exited ? "ended with status" : "was ended by signal", info.si_status,
-            p->state == STATE_STARTING ? " before it was ready" : "");
-    if (exited && info.si_status == EXIT_EXEC_FAILED) {
+            served ? "" : " before it was ready");
+    if (served) {
+        p->config.on_gone(p->config.user);
+    } else if (exited && info.si_status == EXIT_EXEC_FAILED) {
         fail_or_retry(p, "vgd-worker could not be executed");
         return;
     }
-    if (p->state == STATE_READY) {
-        p->config.on_gone(p->config.user);
-    }
-    plan_restart(p);
+    plan_restart(p, served);
 }
 
 struct vgd_worker_process *vgd_worker_process_create(const struct vgd_worker_process_config *config)

@@ -103,6 +103,9 @@ static int worker(int link)
         say(link, VGD_LINK_WANT_SERVER, &want, sizeof(want));
     }
     while (receive(link, &hdr, &in, sizeof(in), NULL)) {
+        if (told("VGD_TEST_WORKER", "status-127")) {
+            return 127; /* as a child that could not become a worker */
+        }
     }
     return 0;
 }

@@ -436,6 +436,19 @@ Test(worker_process, requests_that_cannot_be)
     expect_killed("late", true);
 }
 
+/* A worker that served chooses its exit status; the session has to hear of its end all the same. */
+Test(worker_process, an_exit_status_like_a_failed_exec)
+{
+    start("status-127", "");
+    turn_until_ready(1);
+    (void)setenv("VGD_TEST_WORKER", "", 1);
+    struct vgd_link_u64 m = {.value = 0};
+    cr_assert(vgd_worker_process_send(t.p, VGD_LINK_FEATURES, &m, sizeof(m), NULL, 0));
+    turn_until_ready(2);
+    cr_assert_eq(t.gone, 1);
+    cr_assert_eq(status().deaths_count, 1);
+}
+
 /* ---- the environment alone ----------------------------------------------------------------------
  */
 
