@@ -115,8 +115,8 @@ void vgd_shmem_get_status(const struct vgd_shmem *sh, struct vgd_shmem_status *o
 
 /** [@offset, + @len) is whole pages, not empty, and inside @size_bytes. */
 bool vgd_shmem_range_ok(uint64_t size_bytes, uint64_t offset_bytes, uint64_t len_bytes);
-/** Another process can map [@file_offset, + @len) of @fd for reading and writing and will not be
- *  surprised by a file that shrinks. *why: a literal. */
+/** Another process can map [@file_offset, + @len) of @fd, a memory file or a dma-buf, for reading
+ * and writing and will not be surprised by a file that shrinks: seals it. *why: a literal. */
 VGD_MUST_CHECK enum vgd_status vgd_shmem_file_check(int fd, uint64_t file_offset_bytes,
                                                     uint64_t len_bytes, const char **why);
 

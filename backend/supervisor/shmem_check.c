@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "shmem.h"
@@ -12,37 +14,43 @@ bool vgd_shmem_range_ok(uint64_t size_bytes, uint64_t offset_bytes, uint64_t len
            offset_bytes <= size_bytes && len_bytes <= size_bytes - offset_bytes;
 }
 
+/* Not a file on a disk, which whoever may write to it can make shorter; not huge pages, which can
+ * run out when one is touched. What has seals is memory of the kernel's. */
+static bool is_memory(int fd, int seals)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == (seals >= 0 ? TMPFS_MAGIC : DMA_BUF_MAGIC);
+}
+
 enum vgd_status vgd_shmem_file_check(int fd, uint64_t file_offset_bytes, uint64_t len_bytes,
                                      const char **why)
 {
-    struct stat st;
     int flags = fcntl(fd, F_GETFL);
-    *why = "not an ordinary file or a dma-buf";
-    /* A dma-buf's inode has no type. A folder or a device may be seekable, too. */
-    if (flags < 0 || (flags & O_PATH) != 0 || fstat(fd, &st) != 0 ||
-        ((st.st_mode & S_IFMT) != S_IFREG && (st.st_mode & S_IFMT) != 0)) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    *why = "not a memory file or a dma-buf";
+    if (flags < 0 || (flags & O_PATH) != 0 || !is_memory(fd, seals)) {
         return VGD_RANGE;
     }
     *why = "not open for reading and writing";
     if ((flags & O_ACCMODE) != O_RDWR) {
         return VGD_RANGE;
     }
-    /* What a VMM finds by lseek: dma-bufs have no st_size on older kernels. */
-    off_t end = lseek(fd, 0, SEEK_END);
-    *why = "shorter than the range, or not seekable";
-    if (end < 0 || file_offset_bytes % VGD_SHMEM_ALIGNMENT_BYTES != 0 ||
-        file_offset_bytes > (uint64_t)end || len_bytes > (uint64_t)end - file_offset_bytes) {
-        return VGD_RANGE;
-    }
     /* A mapped page behind the end of a file is SIGBUS for whoever touches it, and that would be
-     * the VMM. What has seals has to be sealed; virglrenderer and our layer do that themselves. */
-    int seals = fcntl(fd, F_GET_SEALS);
+     * the VMM. virglrenderer and our layer seal by themselves; a dma-buf keeps its size. */
     *why = "a memory file that can shrink";
     if (seals >= 0 && (seals & F_SEAL_SHRINK) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0) {
         return VGD_RANGE;
     }
     *why = "a memory file that cannot be mapped for writing";
     if (seals >= 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0) {
+        return VGD_RANGE;
+    }
+    /* Only now, when it cannot change any more. What a VMM finds by lseek: dma-bufs have no st_size
+     * on older kernels. */
+    off_t end = lseek(fd, 0, SEEK_END);
+    *why = "shorter than the range, or not seekable";
+    if (end < 0 || file_offset_bytes % VGD_SHMEM_ALIGNMENT_BYTES != 0 ||
+        file_offset_bytes > (uint64_t)end || len_bytes > (uint64_t)end - file_offset_bytes) {
         return VGD_RANGE;
     }
     *why = "";

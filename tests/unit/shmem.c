@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "log.h"
 #include "shmem_tests.h"
@@ -154,6 +155,16 @@ Test(shmem, ranges_that_cannot_be)
     expect_answer(beside, VGD_OK);
 }
 
+/* Open for reading and writing, long enough, without a name; in the folder that the test runs in.
+ */
+static int disk_file(void)
+{
+    char path[] = "./shmem-XXXXXX";
+    int fd = mkostemp(path, O_CLOEXEC);
+    cr_assert(fd >= 0 && unlink(path) == 0 && ftruncate(fd, 8 * PAGE) == 0);
+    return fd;
+}
+
 Test(shmem, files_that_cannot_be)
 {
     int memfd = memfd_create("open", MFD_CLOEXEC);
@@ -179,6 +190,7 @@ Test(shmem, files_that_cannot_be)
         {"a device", open("/dev/zero", O_RDWR | O_CLOEXEC)},
         {"read-only", open(path, O_RDONLY | O_CLOEXEC)},
         {"a path", open(path, O_PATH | O_CLOEXEC)},
+        {"a file on a disk, which can be made shorter", disk_file()},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         cr_assert(bad[i].fd >= 0, "%s", bad[i].name);
