@@ -31,6 +31,8 @@
 #define LISTEN_BACKLOG 1
 /* Descriptors for all else: sockets, guest memory, requests on their way. */
 #define OTHER_FDS_MAX 256u
+/* In the host-visible region, however few descriptors there are. */
+#define MAPS_LEAST 64u
 
 struct vgd {
     struct vgd_options options;
@@ -436,14 +438,16 @@ static void make_room_for_maps(struct vgd *vgd)
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return;
     }
-    rlim_t wanted = 2 * VGD_SHMEM_MAPS_MAX + OTHER_FDS_MAX;
+    rlim_t wanted = VGD_SHMEM_MAPS_MAX + VGD_SHMEM_QUEUED_MAPS_MAX + OTHER_FDS_MAX;
     if (limit.rlim_cur < wanted) {
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
-    if (limit.rlim_cur < VGD_SHMEM_MAPS_MAX + OTHER_FDS_MAX) {
-        vgd->maps_max =
-            limit.rlim_cur > 2 * OTHER_FDS_MAX ? (uint32_t)limit.rlim_cur - OTHER_FDS_MAX : 64;
+    if (limit.rlim_cur < wanted) {
+        uint32_t least = OTHER_FDS_MAX + 2 * MAPS_LEAST;
+        uint32_t room = (limit.rlim_cur > least ? (uint32_t)limit.rlim_cur : least) - OTHER_FDS_MAX;
+        vgd->maps_max = room > 2 * VGD_SHMEM_QUEUED_MAPS_MAX ? room - VGD_SHMEM_QUEUED_MAPS_MAX
+                                                             : room / 2; /* as many may wait */
         vgd_log(VGD_LOG_WARNING, "vgd",
                 "at most %u maps: the limit of open files is %llu (ulimit -Hn)", vgd->maps_max,
                 (unsigned long long)limit.rlim_cur);

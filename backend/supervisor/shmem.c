@@ -21,6 +21,7 @@ static struct vgd_shmem_op *pop(struct vgd_shmem *sh)
         sh->last = &sh->first;
     }
     sh->n_ops--;
+    sh->n_queued_maps -= op->unmap ? 0 : 1;
     return op;
 }
 
@@ -206,6 +207,12 @@ static void timer_due(void *user)
     vgd_shmem_advance(sh);
 }
 
+static uint32_t queued_maps_max(const struct vgd_shmem *sh)
+{
+    return sh->config.maps_max < VGD_SHMEM_QUEUED_MAPS_MAX ? sh->config.maps_max
+                                                           : VGD_SHMEM_QUEUED_MAPS_MAX;
+}
+
 static void request(struct vgd_shmem *sh, bool unmap, const struct vgd_link_window *m, int *fd)
 {
     struct vgd_shmem_op *op = calloc(1, sizeof(*op));
@@ -231,7 +238,8 @@ static void request(struct vgd_shmem *sh, bool unmap, const struct vgd_link_wind
     if (st == VGD_OK && !unmap) {
         st = vgd_shmem_file_check(op->range.fd, m->file_offset_bytes, m->len_bytes, &why);
     }
-    if (st == VGD_OK && sh->n_ops >= VGD_SHMEM_QUEUED_MAX) {
+    if (st == VGD_OK && (sh->n_ops >= VGD_SHMEM_QUEUED_MAX ||
+                         (!unmap && sh->n_queued_maps >= queued_maps_max(sh)))) {
         st = VGD_LIMIT;
         why = "too many requests wait";
     }
@@ -257,6 +265,7 @@ static void request(struct vgd_shmem *sh, bool unmap, const struct vgd_link_wind
     *sh->last = op;
     sh->last = &op->next;
     sh->n_ops++;
+    sh->n_queued_maps += op->unmap ? 0 : 1;
     vgd_shmem_advance(sh);
 }
 

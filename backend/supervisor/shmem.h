@@ -38,8 +38,11 @@
 #define VGD_SHMEM_ALIGNMENT_BYTES 4096u
 /* The worker has its answer within this, whatever the VMM does. */
 #define VGD_SHMEM_DEADLINE_MS 2000u
-/* Ranges at a time, and requests that wait: each holds a descriptor of ours. */
+/* Ranges at a time, and maps that wait: each holds a descriptor of ours. No honest worker has more
+ * maps waiting than its control queue has places. */
 #define VGD_SHMEM_MAPS_MAX 4096u
+#define VGD_SHMEM_QUEUED_MAPS_MAX 1024u
+/* Requests that wait, unmaps too. */
 #define VGD_SHMEM_QUEUED_MAX 8192u
 
 struct vgd_shmem;
@@ -47,7 +50,8 @@ struct vgd_shmem;
 struct vgd_shmem_config {
     struct vgd_loop *loop; /* borrowed */
     uint64_t size_bytes;   /* of the region; 0: there is none, every request is an error */
-    uint32_t maps_max;     /* 0: VGD_SHMEM_MAPS_MAX */
+    uint32_t maps_max;     /* 0: VGD_SHMEM_MAPS_MAX; so many may be there, and as many wait, but no
+                              more than VGD_SHMEM_QUEUED_MAPS_MAX */
     uint32_t deadline_ms;  /* 0: VGD_SHMEM_DEADLINE_MS */
     /** A worker's request is over. VGD_OK: as asked for, and the guest may be told so; VGD_RANGE:
      *  it cannot be; VGD_LIMIT; VGD_UNSUPPORTED: this VMM maps nothing; VGD_HOST_FAILED: the VMM

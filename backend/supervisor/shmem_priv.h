@@ -56,7 +56,7 @@ struct vgd_shmem {
     uint32_t n_entries, n_live, n_doomed, n_parked, n_to_park;
     uint64_t live_bytes;
     struct vgd_shmem_op *first, **last;
-    uint32_t n_ops;
+    uint32_t n_ops, n_queued_maps;
 
     /* The request that the VMM has, or is being offered. */
     struct {

@@ -247,6 +247,28 @@ Test(shmem, limit_of_maps)
     expect_answer(again, VGD_OK);
 }
 
+/* Each holds a descriptor of ours, and the front-end's messages need some, too. */
+Test(shmem, limit_of_waiting_maps)
+{
+    int before = fds_open();
+    (void)fix_map(0, PAGE); /* the VMM does not look */
+    for (uint64_t i = 1; i <= 16; i++) {
+        uint64_t token = fix_map(i * PAGE, PAGE);
+        expect_answer(token, -1);
+    }
+    uint64_t unmap = fix_unmap(0, PAGE);
+    expect_answer(unmap, -1);
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t token = fix_map((32 + i) * PAGE, PAGE);
+        expect_answer(token, VGD_LIMIT);
+    }
+    cr_assert_leq(fds_open(), before + 17);
+    (void)vmm_serve();
+    uint64_t token = fix_map(200 * PAGE, PAGE);
+    (void)vmm_serve();
+    expect_answer(token, VGD_OK);
+}
+
 Test(shmem, refused_by_the_vmm)
 {
     uint64_t map = fix_map(0, PAGE);
