@@ -131,6 +131,9 @@ static void arm_timer(struct vgd_shmem *sh)
     if (sh->asked.phase == VGD_SHMEM_BEGUN && now_ns + sh->asked.look_ns < due_ns) {
         due_ns = now_ns + sh->asked.look_ns;
     }
+    if (vgd_shmem_blocked(sh) && now_ns + LOOK_MAX_NS < due_ns) {
+        due_ns = now_ns + LOOK_MAX_NS; /* where it is not the socket that is full */
+    }
     if (due_ns == UINT64_MAX) {
         vgd_timer_stop(sh->timer);
         return;

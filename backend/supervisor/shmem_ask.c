@@ -26,8 +26,7 @@ void vgd_shmem_answer_asked(struct vgd_shmem *sh, enum vgd_status status)
     }
 }
 
-/* There is something to ask for, and the socket took nothing. */
-static bool is_blocked(const struct vgd_shmem *sh)
+bool vgd_shmem_blocked(const struct vgd_shmem *sh)
 {
     bool waits = sh->n_doomed > 0 || sh->n_parked > 0 || sh->parking || sh->first != NULL;
     return sh->asked.phase == VGD_SHMEM_NOTHING && vgd_shmem_may_send(sh) && waits;
@@ -37,9 +36,9 @@ void vgd_shmem_watch(struct vgd_shmem *sh)
 {
     if (sh->watch != NULL) {
         uint32_t events = EPOLLIN;
-        if (sh->asked.phase == VGD_SHMEM_BEGUN) {
-            events |= EPOLLOUT | EPOLLET; /* told when the byte is read */
-        } else if (vgd_channel_wants_write(sh->channel) || is_blocked(sh)) {
+        if (sh->asked.phase == VGD_SHMEM_BEGUN || vgd_shmem_blocked(sh)) {
+            events |= EPOLLOUT | EPOLLET; /* told when the byte is read, or there is room for it */
+        } else if (vgd_channel_wants_write(sh->channel)) {
             events |= EPOLLOUT;
         }
         vgd_watch_set(sh->watch, events);

@@ -106,6 +106,8 @@ VGD_MUST_CHECK enum vgd_status vgd_shmem_find_for_unmap(struct vgd_shmem *sh,
  */
 
 bool vgd_shmem_may_send(const struct vgd_shmem *sh);
+/** There is something to ask for, and the socket took nothing. */
+bool vgd_shmem_blocked(const struct vgd_shmem *sh);
 void vgd_shmem_answer(struct vgd_shmem *sh, uint64_t token, enum vgd_status status);
 /** The worker's answer to what is asked, if it waits for one. */
 void vgd_shmem_answer_asked(struct vgd_shmem *sh, enum vgd_status status);

@@ -4,7 +4,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "bytes.h"
 #include "channel.h"
@@ -496,6 +500,66 @@ VHOST_TEST(vhost_channel, queued_fds_are_limited_and_closed)
     cr_assert_eq(vgd_channel_send(ch, 1, 0, NULL, 0, NULL, 0), VGD_OK, "one without fds goes on");
     cr_assert_eq(vgd_channel_flush(ch), VGD_OK, "still full");
     channel_end(ch, &raw); /* the test's end checks that the queued fds are closed */
+}
+
+static int send_with_many_on_their_way(void)
+{
+    struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+    int mine[2], others[2], fds[30];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, mine) != 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, others) != 0 ||
+        setrlimit(RLIMIT_NOFILE, &limit) != 0 || setresuid(65534, 65534, 65534) != 0) {
+        return 1;
+    }
+    struct vgd_channel *ch = vgd_channel_create(&mine[0]);
+    for (int i = 0; i < 30; i++) {
+        fds[i] = others[0];
+    }
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(fds))];
+    } control = {0};
+    struct iovec iov = {"x", 1};
+    struct msghdr mh = {.msg_iov = &iov,
+                        .msg_iovlen = 1,
+                        .msg_control = control.bytes,
+                        .msg_controllen = sizeof(control)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(c), fds, sizeof(fds));
+    unsigned n = 0;
+    for (; n < 10 && sendmsg(others[0], &mh, MSG_DONTWAIT) == 1; n++) {
+    }
+    if (n == 10) {
+        return 77; /* this user may */
+    }
+    if (vgd_channel_send_first(ch, 9, &others[1], 1) != VGD_AGAIN) {
+        return 2;
+    }
+    char byte;
+    while (n-- > 0) { /* read without room for them: they are closed */
+        (void)!recv(others[1], &byte, 1, 0);
+    }
+    return vgd_channel_send_first(ch, 9, &others[1], 1) == VGD_OK ? 0 : 3;
+}
+
+/* The kernel counts a user's descriptors that are on their way, in all of its processes. That there
+ * are too many passes, and is not the end of a channel. */
+VHOST_TEST(vhost_channel, too_many_fds_on_their_way)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(send_with_many_on_their_way());
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        cr_skip("the kernel does not limit this user");
+    }
+    cr_assert_eq(WEXITSTATUS(status), 0, "step %d", WEXITSTATUS(status));
 }
 
 VHOST_TEST(vhost_channel, peer_gone)
