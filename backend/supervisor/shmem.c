@@ -141,10 +141,19 @@ static void arm_timer(struct vgd_shmem *sh)
     vgd_timer_start(sh->timer, due_ns > now_ns ? due_ns - now_ns : 0);
 }
 
+/* It will not be asked for; what an unmap was for must not stay all the same. */
+static void give_up(struct vgd_shmem *sh, struct vgd_shmem_op *op, enum vgd_status status)
+{
+    if (op->unmap) {
+        (void)!vgd_shmem_let_go(sh, op);
+    }
+    finish(sh, op, status);
+}
+
 static void fail_ops(struct vgd_shmem *sh, enum vgd_status status)
 {
     while (sh->first != NULL) {
-        finish(sh, pop(sh), status);
+        give_up(sh, pop(sh), status);
     }
 }
 
@@ -162,21 +171,10 @@ void vgd_shmem_advance(struct vgd_shmem *sh)
 /* Without asking anybody: as far as the table goes, it is done. */
 static void settle(struct vgd_shmem *sh, struct vgd_shmem_op *op)
 {
-    enum vgd_status st;
-    if (op->unmap) {
-        struct vgd_shmem_entry *e;
-        st = vgd_shmem_find_for_unmap(sh, op, &e);
-        if (e != NULL && e->state == VGD_SHMEM_PARKED) {
-            vgd_shmem_drop(sh, e);
-        } else if (e != NULL) {
-            vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
-        }
-    } else {
-        st = vgd_shmem_fits(sh, op);
-        if (st == VGD_OK) {
-            vgd_shmem_add(sh, &op->range, VGD_SHMEM_PARKED);
-            op->range.fd = -1;
-        }
+    enum vgd_status st = op->unmap ? vgd_shmem_let_go(sh, op) : vgd_shmem_fits(sh, op);
+    if (!op->unmap && st == VGD_OK) {
+        vgd_shmem_add(sh, &op->range, VGD_SHMEM_PARKED);
+        op->range.fd = -1;
     }
     finish(sh, op, st);
 }
@@ -200,12 +198,7 @@ static void timer_due(void *user)
         vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
     }
     while (sh->first != NULL && sh->first->deadline_ns <= now_ns) {
-        struct vgd_shmem_op *op = pop(sh);
-        struct vgd_shmem_entry *e = NULL;
-        if (op->unmap && vgd_shmem_find_for_unmap(sh, op, &e) == VGD_OK && e != NULL) {
-            vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
-        }
-        finish(sh, op, VGD_HOST_FAILED);
+        give_up(sh, pop(sh), VGD_HOST_FAILED);
     }
     vgd_shmem_advance(sh);
 }
@@ -258,7 +251,7 @@ static void request(struct vgd_shmem *sh, bool unmap, const struct vgd_link_wind
     op->range.dev = file_stat.st_dev;
     op->range.ino = file_stat.st_ino;
     if (sh->channel == NULL || !sh->usable) {
-        finish(sh, op, VGD_UNSUPPORTED);
+        give_up(sh, op, VGD_UNSUPPORTED);
         return;
     }
     if (sh->held) {
@@ -288,18 +281,17 @@ void vgd_shmem_unmap(struct vgd_shmem *sh, const struct vgd_link_window *m)
 void vgd_shmem_worker_gone(struct vgd_shmem *sh)
 {
     sh->generation++;
-    while (sh->first != NULL) {
-        struct vgd_shmem_op *op = pop(sh);
-        struct vgd_shmem_entry *e = NULL;
-        if (op->unmap && vgd_shmem_find_for_unmap(sh, op, &e) == VGD_OK && e != NULL) {
-            vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED); /* its guest has let go of it */
-        }
-        op_free(op);
-    }
     if (sh->asked.phase != VGD_SHMEM_NOTHING && sh->asked.has_token) {
         /* A map that nobody knows of is taken back; an unmap that its guest asked for goes on. */
         vgd_shmem_take_back(sh);
         sh->asked.has_token = false;
+    }
+    while (sh->first != NULL) {
+        struct vgd_shmem_op *op = pop(sh);
+        if (op->unmap) {
+            (void)!vgd_shmem_let_go(sh, op); /* its guest has let go of it */
+        }
+        op_free(op);
     }
     vgd_shmem_advance(sh);
 }
@@ -329,6 +321,12 @@ void vgd_shmem_set_usable(struct vgd_shmem *sh, bool usable)
 static void stop_parking(struct vgd_shmem *sh)
 {
     sh->parking = false;
+    struct vgd_shmem_entry *begun = sh->asked.phase == VGD_SHMEM_BEGUN && sh->asked.unmap
+                                        ? vgd_shmem_find_mapped(sh, &sh->asked.range)
+                                        : NULL;
+    if (begun != NULL && begun->to_park) {
+        vgd_shmem_withdraw(sh);
+    }
     for (uint32_t i = 0; i < sh->n_entries && sh->n_to_park > 0; i++) {
         struct vgd_shmem_entry *e = &sh->entries[i];
         bool asked = sh->asked.phase == VGD_SHMEM_SENT && vgd_shmem_equal(e, &sh->asked.range);
@@ -343,16 +341,7 @@ void vgd_shmem_hold(struct vgd_shmem *sh)
     sh->held = true;
     stop_parking(sh);
     if (sh->asked.phase == VGD_SHMEM_BEGUN && sh->asked.wanted) {
-        /* Not carried out, and not any more: it goes where the waiting ones go. */
-        sh->asked.wanted = false;
-        struct vgd_shmem_entry *e =
-            sh->asked.unmap ? vgd_shmem_find_mapped(sh, &sh->asked.range) : NULL;
-        if (e != NULL && sh->asked.has_token) {
-            vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
-        } else if (!sh->asked.unmap) {
-            vgd_shmem_add(sh, &sh->asked.range, VGD_SHMEM_PARKED);
-            sh->asked.range.fd = -1;
-        }
+        vgd_shmem_withdraw(sh); /* it goes where the waiting ones go */
         vgd_shmem_answer_asked(sh, VGD_OK);
     }
     if (sh->asked.phase == VGD_SHMEM_SENT && sh->asked.answered) {
@@ -387,13 +376,14 @@ void vgd_shmem_forget(struct vgd_shmem *sh)
 
 void vgd_shmem_park(struct vgd_shmem *sh, uint32_t count)
 {
+    if (!sh->held) {
+        return; /* it has started after all */
+    }
     while (count > sh->n_doomed + sh->n_to_park && sh->n_to_park < sh->n_live) {
         struct vgd_shmem_entry *largest = NULL;
         for (uint32_t i = 0; i < sh->n_entries; i++) {
             struct vgd_shmem_entry *e = &sh->entries[i];
-            bool going = sh->asked.phase == VGD_SHMEM_SENT && sh->asked.unmap &&
-                         vgd_shmem_equal(e, &sh->asked.range); /* for good */
-            if (e->state == VGD_SHMEM_LIVE && !e->to_park && !going &&
+            if (e->state == VGD_SHMEM_LIVE && !e->to_park && !vgd_shmem_going(sh, e) &&
                 (largest == NULL || e->len_bytes > largest->len_bytes)) {
                 largest = e;
             }
@@ -404,7 +394,7 @@ void vgd_shmem_park(struct vgd_shmem *sh, uint32_t count)
         largest->to_park = true;
         sh->n_to_park++;
     }
-    sh->parking = sh->held;
+    sh->parking = true;
     vgd_shmem_advance(sh);
 }
 

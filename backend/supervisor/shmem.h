@@ -11,7 +11,8 @@
  *
  *   live     mapped, and should be
  *   doomed   mapped, or it may be, and must not stay: its worker is gone or its answer came too
- *            late. Unmapped before anything else is asked for; until then nothing is put there
+ *            late, or its guest let go of it in a stop. Unmapped before anything else is asked
+ *            for; until then nothing is put there
  *   parked   not mapped, and should be: mapped again before anything new when the rings run
  *
  * Stock QEMU (11.1) reads a request whenever its main loop gets to it, and crashes when the device
@@ -75,8 +76,9 @@ void vgd_shmem_set_channel(struct vgd_shmem *sh, int *fd);
 void vgd_shmem_set_usable(struct vgd_shmem *sh, bool usable);
 
 /** A stop has begun: from here on nothing is sent. What waits is settled at once, so that the stop
- *  does not wait for us: a map is parked (the guest's processors stand still, and it is there when
- *  they go on), an unmap's range doomed. */
+ *  does not wait for us: a map is parked, an unmap's range doomed. The guest's processors stand
+ *  still; a parked map is asked for as soon as they go on, before anything else, but one that is
+ *  quicker than the VMM's main loop finds nothing there for that moment. */
 void vgd_shmem_hold(struct vgd_shmem *sh);
 /** The rings run (again). */
 void vgd_shmem_release(struct vgd_shmem *sh);

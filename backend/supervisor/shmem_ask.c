@@ -56,6 +56,8 @@ void vgd_shmem_close_channel(struct vgd_shmem *sh)
     /* Nobody will say what became of a request that was sent: the range stays ours to unmap. One
      * that was only begun was not carried out. */
     bool sent = sh->asked.phase == VGD_SHMEM_SENT;
+    vgd_shmem_take_back(sh);
+    vgd_shmem_withdraw(sh);
     sh->asked.phase = VGD_SHMEM_NOTHING;
     struct vgd_shmem_entry *e =
         sh->asked.unmap ? vgd_shmem_find_mapped(sh, &sh->asked.range) : NULL;
@@ -66,7 +68,6 @@ void vgd_shmem_close_channel(struct vgd_shmem *sh)
         sh->asked.range.fd = -1;
     }
     vgd_fd_closep(&sh->asked.range.fd);
-    vgd_shmem_take_back(sh);
     vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
 }
 
@@ -128,6 +129,8 @@ static void go_on(struct vgd_shmem *sh)
     } else {
         st = vgd_channel_send_rest(sh->channel, request | WITHDRAWN, 0, NULL, 0);
         sh->withdrawn_total++;
+        vgd_shmem_take_back(sh);
+        vgd_shmem_withdraw(sh);
         sh->asked.phase = VGD_SHMEM_NOTHING;
         vgd_fd_closep(&sh->asked.range.fd);
         vgd_shmem_answer_asked(sh, VGD_HOST_FAILED);
@@ -147,6 +150,23 @@ void vgd_shmem_take_back(struct vgd_shmem *sh)
         sh->asked.answered && sh->asked.ok ? vgd_shmem_find_mapped(sh, &sh->asked.range) : NULL;
     if (e != NULL) {
         vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
+    }
+}
+
+void vgd_shmem_withdraw(struct vgd_shmem *sh)
+{
+    if (sh->asked.phase != VGD_SHMEM_BEGUN || !sh->asked.wanted) {
+        return;
+    }
+    sh->asked.wanted = false;
+    if (!sh->asked.unmap) {
+        vgd_shmem_add(sh, &sh->asked.range, VGD_SHMEM_PARKED);
+        sh->asked.range.fd = -1;
+        return;
+    }
+    struct vgd_shmem_entry *e = vgd_shmem_find_mapped(sh, &sh->asked.range);
+    if (e != NULL) { /* one that was to be parked stays where it is, all others must not */
+        vgd_shmem_set_state(sh, e, e->to_park ? e->state : VGD_SHMEM_DOOMED);
     }
 }
 

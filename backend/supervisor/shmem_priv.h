@@ -87,6 +87,8 @@ void vgd_shmem_set_state(struct vgd_shmem *sh, struct vgd_shmem_entry *e,
 /** The last entry takes its place. */
 void vgd_shmem_drop(struct vgd_shmem *sh, struct vgd_shmem_entry *e);
 bool vgd_shmem_equal(const struct vgd_shmem_entry *a, const struct vgd_shmem_entry *b);
+/** Has the VMM been told to unmap @e, for good? Then it is nobody's any more. */
+bool vgd_shmem_going(const struct vgd_shmem *sh, const struct vgd_shmem_entry *e);
 /** One in that state, or NULL. */
 struct vgd_shmem_entry *vgd_shmem_find_state(struct vgd_shmem *sh, enum vgd_shmem_state state);
 /** The entry of exactly this range that the VMM has mapped, or NULL. */
@@ -101,6 +103,10 @@ VGD_MUST_CHECK enum vgd_status vgd_shmem_fits(struct vgd_shmem *sh, const struct
 VGD_MUST_CHECK enum vgd_status vgd_shmem_find_for_unmap(struct vgd_shmem *sh,
                                                         const struct vgd_shmem_op *op,
                                                         struct vgd_shmem_entry **out);
+/** @op, an unmap, is over without the VMM: what it names is dropped, or doomed if the VMM has it or
+ *  is about to. */
+VGD_MUST_CHECK enum vgd_status vgd_shmem_let_go(struct vgd_shmem *sh,
+                                                const struct vgd_shmem_op *op);
 
 /* ---- shmem_ask.c --------------------------------------------------------------------------------
  */
@@ -117,6 +123,9 @@ bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *ran
 /** The worker that waits for a map will not be told of it: it is undone, now or when the VMM has
  *  answered. */
 void vgd_shmem_take_back(struct vgd_shmem *sh);
+/** What was begun is not to be carried out, and not any more: its range goes where it belongs until
+ *  it can be asked for again. No effect on what was sent. */
+void vgd_shmem_withdraw(struct vgd_shmem *sh);
 /** Go on with a request whose first byte the VMM has read. */
 void vgd_shmem_look(struct vgd_shmem *sh);
 /** The channel goes, and with it the answer to what was asked. */

@@ -15,7 +15,6 @@ static void count(struct vgd_shmem *sh, const struct vgd_shmem_entry *e, uint32_
     sh->n_to_park += e->to_park ? by : 0;
 }
 
-/* Takes @range's fd. There is room: vgd_shmem_fits() was asked. */
 void vgd_shmem_add(struct vgd_shmem *sh, const struct vgd_shmem_entry *range,
                    enum vgd_shmem_state state)
 {
@@ -60,6 +59,20 @@ bool vgd_shmem_equal(const struct vgd_shmem_entry *a, const struct vgd_shmem_ent
     return a->offset_bytes == b->offset_bytes && a->len_bytes == b->len_bytes;
 }
 
+bool vgd_shmem_going(const struct vgd_shmem *sh, const struct vgd_shmem_entry *e)
+{
+    return sh->asked.phase == VGD_SHMEM_SENT && sh->asked.unmap && !e->to_park &&
+           e->state != VGD_SHMEM_PARKED && vgd_shmem_equal(e, &sh->asked.range);
+}
+
+/* A map that is asked for, or will be, and is not in the table. */
+static bool is_coming(const struct vgd_shmem *sh, const struct vgd_shmem_entry *range)
+{
+    bool may_come = sh->asked.phase == VGD_SHMEM_SENT ||
+                    (sh->asked.phase == VGD_SHMEM_BEGUN && sh->asked.wanted);
+    return may_come && !sh->asked.unmap && !sh->asked.answered && overlap(&sh->asked.range, range);
+}
+
 struct vgd_shmem_entry *vgd_shmem_find_state(struct vgd_shmem *sh, enum vgd_shmem_state state)
 {
     for (uint32_t i = 0; i < sh->n_entries; i++) {
@@ -99,17 +112,13 @@ enum vgd_status vgd_shmem_fits(struct vgd_shmem *sh, const struct vgd_shmem_op *
     const struct vgd_shmem_entry *r = &op->range;
     for (uint32_t i = 0; i < sh->n_entries; i++) {
         const struct vgd_shmem_entry *e = &sh->entries[i];
-        /* An unmap that the VMM has and nobody will take back; not one for parking. */
-        bool unmapping = !e->to_park && sh->asked.phase == VGD_SHMEM_SENT && sh->asked.unmap &&
-                         vgd_shmem_equal(e, &sh->asked.range);
         if (overlap(e, r) && e->state != VGD_SHMEM_DOOMED && e->generation == sh->generation &&
-            !unmapping) {
+            !vgd_shmem_going(sh, e)) {
             vgd_shmem_complain(sh, op, "something is there");
             return VGD_RANGE;
         }
     }
-    if (sh->asked.phase != VGD_SHMEM_NOTHING && !sh->asked.unmap && !sh->asked.answered &&
-        overlap(&sh->asked.range, r)) {
+    if (is_coming(sh, r)) {
         vgd_shmem_complain(sh, op, "something is being put there");
         return VGD_RANGE;
     }
@@ -131,7 +140,7 @@ enum vgd_status vgd_shmem_find_for_unmap(struct vgd_shmem *sh, const struct vgd_
     *out = NULL;
     for (uint32_t i = 0; i < sh->n_entries; i++) {
         struct vgd_shmem_entry *e = &sh->entries[i];
-        if (e->state == VGD_SHMEM_DOOMED || !overlap(e, &op->range)) {
+        if (e->state == VGD_SHMEM_DOOMED || !overlap(e, &op->range) || vgd_shmem_going(sh, e)) {
             continue;
         }
         if (!vgd_shmem_equal(e, &op->range)) {
@@ -142,6 +151,25 @@ enum vgd_status vgd_shmem_find_for_unmap(struct vgd_shmem *sh, const struct vgd_
         *out = e;
     }
     return VGD_OK;
+}
+
+enum vgd_status vgd_shmem_let_go(struct vgd_shmem *sh, const struct vgd_shmem_op *op)
+{
+    struct vgd_shmem_entry *e;
+    enum vgd_status st = vgd_shmem_find_for_unmap(sh, op, &e);
+    if (e != NULL && e->state == VGD_SHMEM_PARKED) {
+        vgd_shmem_drop(sh, e);
+    } else if (e != NULL) {
+        vgd_shmem_set_state(sh, e, VGD_SHMEM_DOOMED);
+    } else if (st == VGD_OK && is_coming(sh, &op->range)) {
+        if (!vgd_shmem_equal(&sh->asked.range, &op->range)) {
+            vgd_shmem_complain(sh, op, "not the range that is being mapped");
+            return VGD_RANGE;
+        }
+        sh->asked.wanted = false; /* not carried out, or undone */
+        vgd_shmem_answer_asked(sh, VGD_OK);
+    }
+    return st;
 }
 
 static bool same_file(const struct vgd_shmem_entry *e, const struct stat *st, uint64_t size_bytes,

@@ -7,7 +7,8 @@
  * Properties: each request is answered once; what the VMM is asked to map never overlaps what it
  * has mapped, and what it is asked to unmap is something that it was asked to map; one request at a
  * time; a request whose first byte is read while the device is stopped is none; when all is quiet,
- * table and VMM agree; every fd is closed in the end.
+ * table and VMM agree, what a worker was told is mapped is there, and nothing but that and what
+ * dead workers left; every fd is closed in the end.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -24,13 +25,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 #define PLACES 16u
 #define SLOTS_MAX 64u
 
+struct range {
+    uint64_t offset, len;
+};
+
 static struct {
     const uint8_t *pos, *end;
-    int file; /* that all maps are of */
-    struct {
-        uint64_t offset, len;
-    } slots[SLOTS_MAX]; /* what the VMM has */
+    int file;                      /* that all maps are of */
+    struct range slots[SLOTS_MAX]; /* what the VMM has */
     unsigned n_slots;
+    struct range told[OPS_MAX + 1]; /* what the worker was told is mapped */
+    unsigned n_told;
+    struct range left[OPS_MAX + 1]; /* what dead workers were told */
+    unsigned n_left;
+    struct range asks[OPS_MAX + 1]; /* by token */
+    bool unmaps[OPS_MAX + 1];
+    uint64_t first_token; /* not looked at yet */
+    bool lost;            /* the VMM refused what was to come back, or took it along */
     struct vmm_message asked;
     bool has_asked, stopped, parking;
     bool barrier_due; /* a map is done and answered, what followed it is not */
@@ -40,6 +51,45 @@ static struct {
 static uint8_t u8(void)
 {
     return z.pos < z.end ? *z.pos++ : 0;
+}
+
+static bool remove_equal(struct range *list, unsigned *n, struct range r)
+{
+    for (unsigned i = 0; i < *n; i++) {
+        if (list[i].offset == r.offset && list[i].len == r.len) {
+            list[i] = list[--*n];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What answers mean to the worker. @is_last: it dies with what is not answered. */
+static void look_at_answers(bool is_last)
+{
+    for (; z.first_token < f.next_token; z.first_token++) {
+        uint64_t t = z.first_token;
+        struct range r = z.asks[t];
+        if (f.answers[t] == -1 && !is_last) {
+            break; /* in the order in which they were asked for */
+        }
+        if (z.unmaps[t] && f.answers[t] != VGD_RANGE) {
+            (void)remove_equal(z.told, &z.n_told, r);
+        } else if (!z.unmaps[t] && f.answers[t] == VGD_OK) {
+            z.told[z.n_told++] = r;
+        }
+    }
+}
+
+static void worker_dies(void)
+{
+    vgd_shmem_worker_gone(f.sh);
+    look_at_answers(true);
+    for (; z.n_told > 0; z.n_told--) {
+        if (z.n_left < OPS_MAX) {
+            z.left[z.n_left++] = z.told[z.n_told - 1];
+        }
+    }
 }
 
 static unsigned find_slot(uint64_t offset, uint64_t len)
@@ -121,6 +171,7 @@ static void vmm_reply(uint8_t how)
     } else if (how < 0xc0) {
         vmm_answer(&z.asked, how < 0x90 ? carry_out(&z.asked) : 1);
         z.asked.fd = -1;
+        z.lost |= how >= 0x90;
         if (how >= 0x90 && z.asked.hdr.request == VGD_VU_BACKEND_SHMEM_UNMAP) {
             z.lied = true; /* refused, and still mapped */
         }
@@ -138,6 +189,7 @@ static void vmm_reconnect(uint8_t how)
     if (z.has_asked && (how & 1) != 0 && !z.barrier_due) {
         (void)carry_out(&z.asked);
     }
+    z.lost |= z.has_asked;
     forget_asked();
     fix_channel();
 }
@@ -152,6 +204,8 @@ static void worker_asks(bool unmap)
     if (shape >= 0xf0) {
         len = shape >= 0xf8 ? UINT64_MAX - offset + 1 : shape;
     }
+    z.unmaps[f.next_token] = unmap;
+    z.asks[f.next_token] = (struct range){offset, len};
     if (unmap) {
         (void)fix_unmap(offset, len);
     } else {
@@ -192,12 +246,15 @@ static void step(uint8_t what)
         vgd_shmem_release(f.sh);
         break;
     case 11:
-        vgd_shmem_worker_gone(f.sh);
+        worker_dies();
         break;
     case 12:
         if (z.stopped) { /* a reset: the VMM drops all maps */
             vgd_shmem_forget(f.sh);
+            look_at_answers(false);
             z.n_slots = 0;
+            z.n_told = 0;
+            z.n_left = 0;
         }
         break;
     case 13:
@@ -213,6 +270,21 @@ static void step(uint8_t what)
         (void)vgd_shmem_is_ours(f.sh, (1 + u8() % 4u) * PAGE, 0, z.file);
         fix_turn();
         break;
+    }
+    look_at_answers(false);
+}
+
+/* The worker's picture and the VMM's. */
+static void compare(void)
+{
+    look_at_answers(false);
+    for (unsigned i = 0; i < z.n_told; i++) {
+        assert(find_slot(z.told[i].offset, z.told[i].len) < z.n_slots); /* the guest looks at it */
+    }
+    for (unsigned i = 0; i < z.n_slots; i++) {
+        bool wanted = remove_equal(z.told, &z.n_told, z.slots[i]) ||
+                      remove_equal(z.left, &z.n_left, z.slots[i]);
+        assert(wanted); /* nobody's, and nobody could ever map anything there */
     }
 }
 
@@ -258,6 +330,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     z.end = data + len_bytes;
     z.file = fix_file(16 * PAGE);
     fix_start(MAPS_MAX, 0);
+    z.first_token = f.next_token;
     for (unsigned i = 0; i < OPS_MAX && z.pos < z.end; i++) {
         step(u8());
     }
@@ -266,6 +339,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
         vmm_reconnect(0);
     }
     settle_all();
+    if (!z.lied && !z.lost) {
+        compare();
+    }
     vgd_shmem_worker_gone(f.sh);
     fix_end();
     vgd_fd_closep(&z.file);

@@ -371,6 +371,20 @@ Test(shmem, a_vmm_that_maps_nothing)
     expect_silence();
 }
 
+/* Nobody can be asked, and yet it is nobody's: the range can be had again. */
+Test(shmem, an_unmap_without_a_channel)
+{
+    map_well(0, PAGE);
+    vgd_fd_closep(&f.vmm);
+    fix_turn();
+    uint64_t unmap = fix_unmap(0, PAGE);
+    expect_answer(unmap, VGD_UNSUPPORTED);
+    fix_channel();
+    struct vmm_message m = expect_request(VGD_VU_BACKEND_SHMEM_UNMAP, 0, PAGE);
+    vmm_answer(&m, 0);
+    map_well(0, PAGE);
+}
+
 Test(shmem, no_channel)
 {
     fix_end();

@@ -8,6 +8,7 @@
 #include "shmem_tests.h"
 
 TestSuite(shmem_stops, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(shmem_stops_late, .init = setup_quick, .fini = teardown, .timeout = 30);
 
 /* ---- stops ------------------------------------------------------------------------------------
  */
@@ -67,6 +68,112 @@ Test(shmem_stops, a_stop_overtakes_an_unmap)
     m = expect_request(VGD_VU_BACKEND_SHMEM_UNMAP, 0, PAGE);
     vmm_answer(&m, 0);
     cr_assert_eq(fix_status().live_count + fix_status().quarantined_count, 0);
+}
+
+/* The worker has its answer, and the VMM has not looked at it when a stop comes, or another
+ * channel: it is unmapped all the same, or nothing could ever be put there again. */
+Test(shmem_stops_late, an_unmap_that_was_late_and_is_withdrawn)
+{
+    for (int channel = 0; channel < 2; channel++) {
+        map_well(0, PAGE);
+        uint64_t unmap = fix_unmap(0, PAGE);
+        fix_turn();
+        fix_wait_ms(2 * QUICK_DEADLINE_MS);
+        expect_answer(unmap, VGD_HOST_FAILED);
+        struct vmm_message m;
+        if (channel != 0) {
+            fix_channel();
+        } else {
+            vgd_shmem_hold(f.sh);
+            cr_assert(vmm_take(&m));
+            cr_assert_eq(m.hdr.request, 0x100 | VGD_VU_BACKEND_SHMEM_UNMAP);
+            cr_assert_eq(fix_status().quarantined_count, 1);
+            vgd_shmem_release(f.sh);
+        }
+        m = expect_request(VGD_VU_BACKEND_SHMEM_UNMAP, 0, PAGE);
+        vmm_answer(&m, 0);
+        cr_assert_eq(fix_status().live_count + fix_status().quarantined_count, 0);
+    }
+}
+
+/* What was parked is not lost with the channel by which it was to come back. */
+Test(shmem_stops, the_channel_is_replaced_before_a_parked_map_is_read)
+{
+    vgd_shmem_hold(f.sh);
+    (void)fix_map(0, PAGE);
+    vgd_shmem_release(f.sh);
+    fix_turn();
+    fix_channel();
+    struct vmm_message m = expect_request(VGD_VU_BACKEND_SHMEM_MAP, 0, PAGE);
+    vmm_answer(&m, 0);
+    cr_assert_eq(fix_status().live_count, 1);
+}
+
+/* While the VMM works on an unmap of the same range, which it has read. */
+Test(shmem_stops, unmapping_what_is_parked_behind_an_unmap)
+{
+    map_well(0, 2 * PAGE);
+    (void)fix_unmap(0, 2 * PAGE);
+    struct vmm_message m = expect_request(VGD_VU_BACKEND_SHMEM_UNMAP, 0, 2 * PAGE);
+    vgd_shmem_hold(f.sh);
+    for (uint64_t len = PAGE; len <= 2 * PAGE; len += PAGE) {
+        uint64_t map = fix_map(0, len), twice = fix_map(0, len), unmap = fix_unmap(0, len);
+        expect_answer(map, VGD_OK);
+        expect_answer(twice, VGD_RANGE);
+        expect_answer(unmap, VGD_OK);
+        cr_assert_eq(fix_status().parked_count, 0);
+    }
+    vmm_answer(&m, 0);
+    vgd_shmem_release(f.sh);
+    expect_silence();
+    cr_assert_eq(fix_status().live_count + fix_status().quarantined_count, 0);
+}
+
+/* A map that the VMM is working on, and its guest wants it no more when a stop comes or its worker
+ * dies: it does not stay. */
+Test(shmem_stops, unmapping_what_is_being_mapped)
+{
+    for (int again = 0; again < 2; again++) {
+        for (int dies = 0; dies < 2; dies++) {
+            if (again != 0) {
+                vgd_shmem_hold(f.sh);
+            }
+            uint64_t map = fix_map(0, PAGE);
+            vgd_shmem_release(f.sh);
+            struct vmm_message m = expect_request(VGD_VU_BACKEND_SHMEM_MAP, 0, PAGE);
+            uint64_t unmap = fix_unmap(0, PAGE);
+            if (dies != 0) {
+                vgd_shmem_worker_gone(f.sh);
+                expect_answer(unmap, -1);
+            } else {
+                vgd_shmem_hold(f.sh);
+                expect_answer(map, VGD_OK);
+                expect_answer(unmap, VGD_OK);
+                uint64_t part = fix_unmap(0, 2 * PAGE);
+                expect_answer(part, VGD_RANGE);
+            }
+            vmm_answer(&m, 0);
+            vgd_shmem_release(f.sh);
+            m = expect_request(VGD_VU_BACKEND_SHMEM_UNMAP, 0, PAGE);
+            vmm_answer(&m, 0);
+            cr_assert_eq(fix_status().live_count + fix_status().quarantined_count, 0);
+        }
+    }
+}
+
+/* What is withdrawn is in nobody's way. */
+Test(shmem_stops, a_map_in_place_of_one_that_a_stop_overtook)
+{
+    (void)fix_map(0, PAGE);
+    fix_turn();
+    vgd_shmem_hold(f.sh);
+    uint64_t unmap = fix_unmap(0, PAGE), other = fix_map(0, 2 * PAGE);
+    expect_answer(unmap, VGD_OK);
+    expect_answer(other, VGD_OK);
+    vgd_shmem_release(f.sh);
+    cr_assert_eq(vmm_serve(), 2);
+    cr_assert_eq(fix_status().live_count, 1);
+    cr_assert_eq(fix_status().live_bytes, 2 * PAGE);
 }
 
 /* The byte was read before the stop: a VMM that reads blocking carries it out before it stops. */
@@ -194,6 +301,28 @@ Test(shmem_stops, parking_is_interrupted)
     vgd_shmem_release(f.sh);
     (void)vmm_serve();
     cr_assert_eq(fix_status().live_count, 12);
+    vgd_shmem_hold(f.sh);
+    vgd_shmem_park(f.sh, 5);
+    fix_turn();
+    vgd_shmem_release(f.sh); /* started before it was read: the guest uses what is there */
+    cr_assert(vmm_take(&m));
+    cr_assert_eq(m.hdr.request, 0x100 | VGD_VU_BACKEND_SHMEM_UNMAP);
+    expect_silence();
+    cr_assert_eq(fix_status().live_count, 12);
+}
+
+/* Told to park by a timer, when the device runs already. */
+Test(shmem_stops, nothing_is_parked_while_running)
+{
+    map_well(0, PAGE);
+    vgd_shmem_park(f.sh, 1);
+    expect_silence();
+    uint64_t unmap = fix_unmap(0, PAGE);
+    struct vmm_message m = expect_request(VGD_VU_BACKEND_SHMEM_UNMAP, 0, PAGE);
+    vmm_answer(&m, 0);
+    expect_answer(unmap, VGD_OK);
+    expect_silence();
+    cr_assert_eq(fix_status().parked_count, 0);
 }
 
 Test(shmem_stops, unmapping_what_is_parked)
