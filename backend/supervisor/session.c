@@ -187,7 +187,9 @@ void vgd_session_start_if_due(struct vgd_session *s, uint32_t idx)
     int fds[2] = {v->kick_fd, v->call_fd};
     v->running =
         vgd_session_to_worker(s, VGD_LINK_QUEUE_START, &m, sizeof(m), fds, v->call_fd >= 0 ? 2 : 1);
-    v->recover = false; /* if this worker dies too, worker_gone sets it again */
+    if (v->running) {
+        v->recover = false; /* if this worker dies too, worker_gone sets it again */
+    }
 }
 
 void vgd_session_release_if_started(struct vgd_session *s)

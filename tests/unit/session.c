@@ -47,6 +47,7 @@ static struct {
     unsigned n_mem_tables, n_resets;
     struct vgd_link_mem_table mem_table;
     struct vgd_link_window_done done;
+    struct vgd_link_queue_start queue_start; /* the last one */
     unsigned n_done;
     bool confirm; /* the worker confirms at once */
     int fds_before;
@@ -99,6 +100,7 @@ static void from_worker(uint32_t type, const void *payload, size_t n_bytes, int 
     vgd_fds_close(msg.fds, msg.n_fds);
 }
 
+static bool sends_fail; /* the worker is dying, and nobody knows yet */
 static uint32_t to_confirm[16];
 static unsigned n_to_confirm;
 
@@ -108,6 +110,9 @@ bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type ty
     (void)fds;
     (void)n_fds;
     uint32_t seq = 0;
+    if (sends_fail) {
+        return false;
+    }
     switch (type) {
     case VGD_LINK_MEM_TABLE:
         cr_assert_eq(n_bytes, sizeof(t.mem_table));
@@ -120,6 +125,9 @@ bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type ty
     case VGD_LINK_QUEUE_STOP:
         memcpy(&seq, payload, sizeof(seq));
         t.n_resets += type == VGD_LINK_RESET;
+        break;
+    case VGD_LINK_QUEUE_START:
+        memcpy(&t.queue_start, payload, sizeof(t.queue_start));
         break;
     case VGD_LINK_WINDOW_DONE:
         memcpy(&t.done, payload, sizeof(t.done));
@@ -397,6 +405,7 @@ static void setup_with(uint64_t window_bytes)
 {
     memset(&t, 0, sizeof(t));
     n_to_confirm = 0;
+    sends_fail = false;
     vgd_log_setup("test", VGD_LOG_ERROR);
     t.fds_before = fds_open();
     t.vault = calloc(1, sizeof(*t.vault));
@@ -616,6 +625,26 @@ Test(session, maps_that_come_back_as_guest_memory)
     cr_assert_eq(t.mem_table.regions[1].gpa, BAR_GPA + 3 * PAGE);
     (void)close(dimm);
     vgd_fds_close(files, 3);
+}
+
+/* A worker dies so soon that its rings do not reach it: the next one still has the record of the
+ * one before to go on from. */
+Test(session, two_workers_die)
+{
+    running();
+    cr_assert_not(t.queue_start.recover);
+    t.worker.ready = false;
+    vgd_session_worker_gone(t.s);
+    struct vgd_link_ready ready = {.features = 0x3b};
+    t.worker.ready = true;
+    sends_fail = true;
+    vgd_session_worker_ready(t.s, &ready, true);
+    t.worker.ready = false;
+    vgd_session_worker_gone(t.s);
+    t.worker.ready = true;
+    sends_fail = false;
+    vgd_session_worker_ready(t.s, &ready, true);
+    cr_assert(t.queue_start.recover, "its commands would never be answered");
 }
 
 /* The same table with other RAM behind it is another table. */
