@@ -189,6 +189,7 @@ void vgd_session_start_if_due(struct vgd_session *s, uint32_t idx)
         vgd_session_to_worker(s, VGD_LINK_QUEUE_START, &m, sizeof(m), fds, v->call_fd >= 0 ? 2 : 1);
     if (v->running) {
         v->recover = false; /* if this worker dies too, worker_gone sets it again */
+        s->had_ring = true;
     }
 }
 
@@ -348,7 +349,12 @@ static void confirmed(struct vgd_session *s, const struct vgd_link_done *done)
         v->running = false;
         v->base = (uint16_t)done->value;
     } else if (s->wait_hdr.request == VGD_VU_SET_MEM_TABLE && done->status != VGD_OK) {
-        vgd_session_refuse(s, &s->wait_hdr, "guest memory cannot be mapped");
+        if (s->had_ring) {
+            /* A worker that served a guest does not decide whether the VMM keeps its connection. */
+            vgd_worker_process_kill(s->config.worker, "it cannot map guest memory");
+        } else {
+            vgd_session_refuse(s, &s->wait_hdr, "guest memory cannot be mapped");
+        }
         return;
     } else {
         s->forget_vault = false; /* if it was a reset, it is done */

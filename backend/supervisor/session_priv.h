@@ -63,6 +63,7 @@ struct vgd_session {
     struct vgd_session_region regions[VGD_MEM_REGIONS_MAX];
     uint32_t n_regions;
     struct vgd_vring vrings[VGD_QUEUES_COUNT];
+    bool had_ring;     /* some ring has run: a worker may be the guest's by now */
     bool forget_vault; /* the guest was reset and no worker has cleared the vault yet */
 
     enum vgd_session_wait wait;

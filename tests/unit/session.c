@@ -627,6 +627,36 @@ Test(session, maps_that_come_back_as_guest_memory)
     vgd_fds_close(files, 3);
 }
 
+/* A worker that says so ends itself, not the VM's GPU; at the start the operator wants to know. */
+Test(session, a_worker_that_cannot_map_guest_memory)
+{
+    for (int has_run = 0; has_run < 2; has_run++) {
+        if (has_run != 0) {
+            finish();
+            setup();
+            running();
+        } else {
+            realize(all_protocol);
+        }
+        t.confirm = false;
+        uint8_t payload[8 + 32];
+        struct vgd_writer w = vgd_writer_of(payload, sizeof(payload));
+        vgd_vu_mem_table_encode(&w, &(struct vgd_vu_mem_table){.nregions = 1});
+        vgd_vu_mem_region_encode(&w, &(struct vgd_vu_mem_region){.size_bytes = PAGE});
+        tell(VGD_VU_SET_MEM_TABLE, VGD_VU_FLAG_NEED_REPLY, payload, sizeof(payload), &t.ram, 1);
+        struct vgd_link_done m = {.request_seq = t.mem_table.request_seq,
+                                  .status = VGD_HOST_FAILED};
+        from_worker(VGD_LINK_DONE, &m, sizeof(m), -1);
+        cr_assert_eq(t.worker.killed, has_run != 0);
+        cr_assert_eq(t.ended, has_run != 0 ? 0 : 1);
+        if (has_run != 0) {
+            t.worker.ready = false;
+            vgd_session_worker_gone(t.s);
+            acknowledged(VGD_VU_SET_MEM_TABLE);
+        }
+    }
+}
+
 /* A worker dies so soon that its rings do not reach it: the next one still has the record of the
  * one before to go on from. */
 Test(session, two_workers_die)
