@@ -13,8 +13,6 @@
 /* A VMM that could not start the device says nothing; this long after SET_FEATURES we believe it.
  */
 #define START_STALL_MS 300u
-/* What its memory table holds, without CONFIGURE_MEM_SLOTS. */
-#define VMM_REGIONS_MAX VGD_VU_MAX_MEM_REGIONS
 
 static const uint64_t protocol_features =
     (1ull << VGD_VU_F_MQ) | (1ull << VGD_VU_F_REPLY_ACK) | (1ull << VGD_VU_F_BACKEND_REQ) |
@@ -132,18 +130,34 @@ static bool same_file(int a, int b)
            sa.st_ino == sb.st_ino;
 }
 
+static bool is_region(const struct vgd_session_region *have, const struct vgd_vu_mem_region *region,
+                      int fd)
+{
+    return same_region(&have->region, region) &&
+           have->region.mmap_offset_bytes == region->mmap_offset_bytes && same_file(have->fd, fd);
+}
+
 /* Is @m (with the fds of @msg at @from) the memory that we have? */
 static bool same_table(const struct vgd_session *s, const struct vgd_link_mem_table *m,
                        const uint32_t *from, const struct vgd_vu_message *msg)
 {
     bool same = m->n_regions == s->n_regions && m->n_regions > 0;
     for (uint32_t i = 0; same && i < m->n_regions; i++) {
-        const struct vgd_session_region *have = &s->regions[i];
-        same = same_region(&have->region, &m->regions[i]) &&
-               have->region.mmap_offset_bytes == m->regions[i].mmap_offset_bytes &&
-               same_file(have->fd, msg->fds[from[i]]);
+        same = is_region(&s->regions[i], &m->regions[i], msg->fds[from[i]]);
     }
     return same;
+}
+
+/* QEMU announces what it has mapped for us as if it were guest memory. What is guest memory already
+ * stays it: a worker that has the guest's memory mapped for it cannot make us take it for a map. */
+static bool is_our_map(const struct vgd_session *s, const struct vgd_vu_mem_region *region, int fd)
+{
+    for (uint32_t i = 0; i < s->n_regions; i++) {
+        if (is_region(&s->regions[i], region, fd)) {
+            return false;
+        }
+    }
+    return vgd_shmem_is_ours(s->shmem, region->size_bytes, region->mmap_offset_bytes, fd);
 }
 
 static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *msg)
@@ -157,8 +171,7 @@ static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *
     if (table.nregions > VGD_VU_FDS_MAX || table.nregions != msg->n_fds) {
         return bad(s, msg, "not one descriptor for each of at most 8 regions");
     }
-    /* QEMU announces what it has mapped for us as if it were guest memory. Those regions are none:
-     * not for the worker to map, and not to be counted as the guest's. */
+    /* Regions that are our maps are not for the worker to map, nor counted as the guest's. */
     struct vgd_link_mem_table m = {.n_regions = 0};
     uint32_t from[VGD_VU_FDS_MAX];
     for (uint32_t i = 0; i < table.nregions; i++) {
@@ -167,7 +180,7 @@ static enum outcome set_mem_table(struct vgd_session *s, struct vgd_vu_message *
         if (vgd_vu_mem_region_decode(&r, &region) != VGD_OK) {
             return bad(s, msg, "payload does not hold its regions");
         }
-        if (vgd_shmem_is_ours(s->shmem, region.size_bytes, region.mmap_offset_bytes, msg->fds[i])) {
+        if (is_our_map(s, &region, msg->fds[i])) {
             continue;
         }
         if (vgd_mem_region_check(&region, msg->fds[i], &why) != VGD_OK) {

@@ -627,6 +627,19 @@ Test(session, maps_that_come_back_as_guest_memory)
     vgd_fds_close(files, 3);
 }
 
+/* A worker that has the guest's own memory mapped: it does not become its map by that. */
+Test(session, guest_memory_as_a_map)
+{
+    running();
+    map_well(0, RAM_BYTES, fcntl(t.ram, F_DUPFD_CLOEXEC, 0));
+    memory_table(0, NULL);
+    int other = page_file();
+    memory_table(1, &other);
+    cr_assert_eq(t.mem_table.n_regions, 2);
+    cr_assert_eq(t.mem_table.regions[0].size_bytes, RAM_BYTES);
+    (void)close(other);
+}
+
 /* A worker that says so ends itself, not the VM's GPU; at the start the operator wants to know. */
 Test(session, a_worker_that_cannot_map_guest_memory)
 {
