@@ -54,6 +54,7 @@ struct vgd_worker_process {
     int vault_fd;
     struct vgd_vault *vault;
     bool vault_used; /* a worker has lived on it */
+    bool had_ring;   /* this worker was given one: it may have done anything since */
     bool replacing;  /* killed by us at a reset of the guest: not a death */
     bool was_ready;  /* some worker has been */
     bool gave_up_3d;
@@ -383,6 +384,7 @@ static void start(struct vgd_worker_process *p)
     }
     p->starts_count++;
     p->server_asked = false;
+    p->had_ring = false;
     vgd_timer_start(p->timer, VGD_READY_DEADLINE_MS * NS_PER_MS);
     say_hello(p);
 }
@@ -520,6 +522,7 @@ bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type ty
         return false;
     }
     enum vgd_status st = vgd_link_send(p->link, type, payload, n_bytes, fds, n_fds);
+    p->had_ring |= type == VGD_LINK_QUEUE_START;
     if (st != VGD_OK && st != VGD_CLOSED) {
         vgd_worker_process_kill(p, "it takes no messages");
     }
@@ -539,8 +542,7 @@ void vgd_worker_process_forget(struct vgd_worker_process *p)
     }
     /* A driver and its libraries keep caches, and perhaps more, of what a guest did: a fresh
      * process has none of it, and is there long before the guest's driver is. */
-    bool used = p->vault->counters.commands != 0;
-    if (p->state == STATE_READY && (used || without_3d)) {
+    if (p->state == STATE_READY && (p->had_ring || without_3d)) {
         p->replacing = true;
         (void)kill(p->pid, SIGKILL);
     }

@@ -449,6 +449,27 @@ Test(worker_process, an_exit_status_like_a_failed_exec)
     cr_assert_eq(status().deaths_count, 1);
 }
 
+/* It can write into the vault, so what it counts there decides nothing. */
+Test(worker_process, a_reset_replaces_what_had_a_ring)
+{
+    start("", "");
+    turn_until_ready(1);
+    vgd_worker_process_forget(t.p);
+    cr_assert(vgd_worker_process_ready(t.p));
+    for (unsigned i = 0; i < 20; i++) {
+        vgd_loop_turn(t.loop, 2);
+    }
+    cr_assert_eq(t.gone, 0, "it has served nothing");
+    struct vgd_link_queue_start m = {.size = 64};
+    cr_assert(vgd_worker_process_send(t.p, VGD_LINK_QUEUE_START, &m, sizeof(m), NULL, 0));
+    pid_t before = status().pid;
+    vgd_worker_process_forget(t.p);
+    turn_until_ready(2);
+    cr_assert_eq(t.gone, 1);
+    cr_assert_neq(status().pid, before);
+    cr_assert_eq(status().deaths_count, 0, "not a death");
+}
+
 /* ---- the environment alone ----------------------------------------------------------------------
  */
 
