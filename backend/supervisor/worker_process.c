@@ -42,7 +42,8 @@ struct vgd_worker_process {
     struct vgd_worker_process_config config;
     char *program, *render_node;
     enum state state;
-    pid_t pid; /* 0: none */
+    pid_t pid;      /* 0: none */
+    bool condemned; /* killed: nothing it says counts, and nothing is said to it */
     int pid_fd;
     struct vgd_watch *pid_watch;
     struct vgd_link *link;
@@ -92,9 +93,10 @@ static void fail(struct vgd_worker_process *p, const char *why)
 /* A link whose worker cannot be believed, or hangs. Its death comes through the pid. */
 void vgd_worker_process_kill(struct vgd_worker_process *p, const char *why)
 {
-    if (p->pid == 0) {
-        return;
+    if (p->pid == 0 || p->condemned) {
+        return; /* once: one that hangs in the kernel may outlive many reasons */
     }
+    p->condemned = true;
     vgd_log(VGD_LOG_WARNING, "worker", "killing worker %d: %s", (int)p->pid, why);
     (void)kill(p->pid, SIGKILL);
 }
@@ -234,6 +236,9 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
 static void link_message(void *user, struct vgd_link_message *msg)
 {
     struct vgd_worker_process *p = user;
+    if (p->condemned) {
+        return;
+    }
     if (p->state == STATE_STARTING && msg->type == VGD_LINK_READY) {
         accept_ready(p, msg);
     } else if (p->state == STATE_STARTING && msg->type == VGD_LINK_WANT_SERVER) {
@@ -385,6 +390,7 @@ static void start(struct vgd_worker_process *p)
     p->starts_count++;
     p->server_asked = false;
     p->had_ring = false;
+    p->condemned = false;
     vgd_timer_start(p->timer, VGD_READY_DEADLINE_MS * NS_PER_MS);
     say_hello(p);
 }
@@ -518,7 +524,7 @@ bool vgd_worker_process_ready(const struct vgd_worker_process *p)
 bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type type,
                              const void *payload, size_t n_bytes, const int *fds, uint32_t n_fds)
 {
-    if (p->state != STATE_READY) {
+    if (p->state != STATE_READY || p->condemned) {
         return false;
     }
     enum vgd_status st = vgd_link_send(p->link, type, payload, n_bytes, fds, n_fds);

@@ -99,7 +99,7 @@ static int worker(int link)
     }
     ready.choice.platform = told("VGD_TEST_WORKER", "opengl") ? 1 : 0;
     say(link, VGD_LINK_READY, &ready, sizeof(ready));
-    if (told("VGD_TEST_WORKER", "late")) {
+    for (int i = 0; told("VGD_TEST_WORKER", "late") && i < 40; i++) {
         say(link, VGD_LINK_WANT_SERVER, &want, sizeof(want));
     }
     while (receive(link, &hdr, &in, sizeof(in), NULL)) {

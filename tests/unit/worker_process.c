@@ -436,6 +436,42 @@ Test(worker_process, requests_that_cannot_be)
     expect_killed("late", true);
 }
 
+static unsigned count_in(const char *text, const char *word)
+{
+    unsigned n = 0;
+    for (; (text = strstr(text, word)) != NULL; text++) {
+        n++;
+    }
+    return n;
+}
+
+/* What it sends behind that is not looked at, and one line is enough. */
+Test(worker_process, killed_once)
+{
+    char path[128], text[16384];
+    (void)snprintf(path, sizeof(path), "%s/log", t.folder);
+    int log = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int old = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    cr_assert(log >= 0 && old >= 0 && dup2(log, STDERR_FILENO) >= 0);
+    vgd_log_setup("test", VGD_LOG_WARNING);
+    start("late", "");
+    (void)usleep(300000); /* it has sent all of them */
+    turn_until_ready(1);
+    (void)setenv("VGD_TEST_WORKER", "", 1);
+    for (unsigned i = 0; i < 1000 && t.gone == 0; i++) {
+        vgd_loop_turn(t.loop, 2);
+    }
+    cr_assert_eq(t.gone, 1);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    (void)dup2(old, STDERR_FILENO);
+    (void)close(old);
+    ssize_t n = pread(log, text, sizeof(text) - 1, 0);
+    (void)close(log);
+    cr_assert_gt(n, 0);
+    text[n] = '\0';
+    cr_assert_eq(count_in(text, "killing worker"), 1, "%s", text);
+}
+
 /* A worker that served chooses its exit status; the session has to hear of its end all the same. */
 Test(worker_process, an_exit_status_like_a_failed_exec)
 {
