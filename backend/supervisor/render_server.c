@@ -260,27 +260,31 @@ static size_t read_children(char *text, size_t max_bytes)
     return n_bytes;
 }
 
+/* The next in a text of them, 0 at the end; one that is cut off is none. */
+static pid_t next_child(char **at)
+{
+    char *end;
+    long pid = strtol(*at, &end, 10);
+    bool whole = end != *at && *end == ' ' && pid > 1;
+    *at = end;
+    return whole ? (pid_t)pid : 0;
+}
+
 uint32_t vgd_strays_end(const pid_t *keep, size_t n_keep)
 {
     char text[CHILDREN_TEXT_BYTES];
     (void)read_children(text, sizeof(text));
-    uint32_t left = 0;
-    char *end = text;
-    for (const char *at = text;; at = end) {
-        long pid = strtol(at, &end, 10);
-        if (end == at) {
-            break;
+    uint32_t found = 0;
+    pid_t pid;
+    for (char *at = text; (pid = next_child(&at)) != 0;) {
+        if (!is_kept(pid, keep, n_keep)) {
+            (void)kill(pid, SIGKILL); /* a child cannot be another: it is not reaped yet */
+            siginfo_t info = {0};
+            (void)waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG);
+            found++;
         }
-        /* Cut off, or our own: neither is to be killed. */
-        if (*end != ' ' || pid <= 1 || is_kept((pid_t)pid, keep, n_keep)) {
-            continue;
-        }
-        (void)kill((pid_t)pid, SIGKILL); /* a child cannot be another: it is not reaped yet */
-        siginfo_t info = {0};
-        bool gone = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) != 0 || info.si_pid != 0;
-        left += gone ? 0 : 1;
     }
-    return left;
+    return found;
 }
 
 /* ---- life -------------------------------------------------------------------------------------

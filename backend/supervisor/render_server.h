@@ -52,8 +52,9 @@ pid_t vgd_render_server_pid(const struct vgd_render_server *s);
 void vgd_render_server_end(struct vgd_render_server *s);
 
 /**
- * Kill every child of ours but those in @keep, and reap what is dead. Returns how many live on: one
- * that waits in the kernel takes its time; ask again.
+ * Kill every child of ours but those in @keep, and reap what is dead. Returns how many were found;
+ * ask again until there are none: one that waits in the kernel takes its time, what one leaves
+ * behind becomes our child only when it dies, and of very many not all are looked at.
  */
 uint32_t vgd_strays_end(const pid_t *keep, size_t n_keep);
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -504,6 +505,44 @@ Test(worker_process, a_reset_replaces_what_had_a_ring)
     cr_assert_eq(t.gone, 1);
     cr_assert_neq(status().pid, before);
     cr_assert_eq(status().deaths_count, 0, "not a death");
+}
+
+static pid_t child(bool lives)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        while (lives) {
+            (void)pause();
+        }
+        _exit(0);
+    }
+    cr_assert_gt(pid, 0);
+    return pid;
+}
+
+/* What it leaves may have become our child after we looked: so there is another look. */
+Test(worker_process, a_dead_child_is_no_reason_to_stop_looking)
+{
+    pid_t dead = child(false);
+    siginfo_t info;
+    cr_assert_eq(waitid(P_PID, (id_t)dead, &info, WEXITED | WNOWAIT), 0);
+    cr_assert_eq(vgd_strays_end(NULL, 0), 1);
+    cr_assert_eq(vgd_strays_end(NULL, 0), 0);
+}
+
+/* More than one look finds: the dead in front do not hide the living behind. */
+Test(worker_process, very_many_children)
+{
+    for (unsigned i = 0; i < 3000; i++) {
+        (void)child(false);
+    }
+    pid_t last = child(true);
+    unsigned looks = 0;
+    while (vgd_strays_end(NULL, 0) != 0) {
+        cr_assert_lt(++looks, 1000);
+        (void)usleep(1000);
+    }
+    cr_assert_neq(kill(last, 0), 0, "the last one lives on");
 }
 
 /* ---- the environment alone ----------------------------------------------------------------------
