@@ -25,6 +25,7 @@
 #include "layer_env.h"
 #include "log.h"
 #include "options.h"
+#include "render_server.h"
 #include "session.h"
 #include "worker_process.h"
 
@@ -38,7 +39,9 @@ struct vgd {
     struct vgd_options options;
     char worker_program[4096];
     char layer_dir[4096];
-    uint32_t maps_max; /* in the host-visible region */
+    uint32_t maps_max;                       /* in the host-visible region */
+    pid_t earlier[VGD_EARLIER_CHILDREN_MAX]; /* children that we did not start */
+    uint32_t n_earlier;
     struct vgd_loop *loop;
     int signal_fd;
     struct vgd_watch *signal_watch;
@@ -258,7 +261,7 @@ static void worker_failed(void *user)
 
 static bool create_worker(struct vgd *vgd)
 {
-    vgd->worker = vgd_worker_process_create(&(struct vgd_worker_process_config){
+    struct vgd_worker_process_config config = {
         .loop = vgd->loop,
         .program = vgd->worker_program,
         .render_node = vgd->options.render_node != NULL ? vgd->options.render_node : "",
@@ -276,7 +279,10 @@ static bool create_worker(struct vgd *vgd)
         .on_gone = worker_gone,
         .on_failed = worker_failed,
         .user = vgd,
-    });
+        .n_earlier = vgd->n_earlier,
+    };
+    memcpy(config.earlier, vgd->earlier, sizeof(config.earlier));
+    vgd->worker = vgd_worker_process_create(&config);
     return vgd->worker != NULL;
 }
 
@@ -568,6 +574,7 @@ int main(int argc, char **argv)
     }
     vgd_log_setup("vgd", vgd.options.log_level);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    vgd.n_earlier = vgd_children(vgd.earlier, VGD_EARLIER_CHILDREN_MAX);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* to find what dead processes leave */
     if (!find_worker(&vgd)) {
         return EXIT_FAILURE;

@@ -270,6 +270,18 @@ static pid_t next_child(char **at)
     return whole ? (pid_t)pid : 0;
 }
 
+uint32_t vgd_children(pid_t *out, uint32_t max)
+{
+    char text[CHILDREN_TEXT_BYTES];
+    (void)read_children(text, sizeof(text));
+    uint32_t n = 0;
+    pid_t pid;
+    for (char *at = text; n < max && (pid = next_child(&at)) != 0; n++) {
+        out[n] = pid;
+    }
+    return n;
+}
+
 uint32_t vgd_strays_end(const pid_t *keep, size_t n_keep)
 {
     char text[CHILDREN_TEXT_BYTES];

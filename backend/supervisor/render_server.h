@@ -57,6 +57,8 @@ void vgd_render_server_end(struct vgd_render_server *s);
  * behind becomes our child only when it dies, and of very many not all are looked at.
  */
 uint32_t vgd_strays_end(const pid_t *keep, size_t n_keep);
+/** The children that we have, at most @max of them. Returns how many. */
+uint32_t vgd_children(pid_t *out, uint32_t max);
 
 /* ---- render_environment.c -----------------------------------------------------------------------
  */

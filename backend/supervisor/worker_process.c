@@ -116,8 +116,9 @@ static void timer_due(void *user)
 
 static uint32_t end_strays(struct vgd_worker_process *p)
 {
-    pid_t keep[2] = {p->pid, vgd_render_server_pid(p->server)};
-    return vgd_strays_end(keep, 2);
+    pid_t keep[2 + VGD_EARLIER_CHILDREN_MAX] = {p->pid, vgd_render_server_pid(p->server)};
+    memcpy(keep + 2, p->config.earlier, sizeof(p->config.earlier));
+    return vgd_strays_end(keep, 2 + p->config.n_earlier);
 }
 
 static void strays_due(void *user)

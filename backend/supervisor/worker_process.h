@@ -26,6 +26,8 @@
 #define VGD_READY_DEADLINE_MS                                                                      \
     60000u /* a cold start of a GL driver in an emulated VM takes seconds */
 
+#define VGD_EARLIER_CHILDREN_MAX 32u
+
 struct vgd_worker_process;
 
 struct vgd_worker_process_config {
@@ -40,6 +42,10 @@ struct vgd_worker_process_config {
     uint32_t n_scanouts;
     uint32_t restart_window_ms; /* VGD_RESTART_WINDOW_MS unless a test is in a hurry */
     int frames_fd;              /* borrowed */
+    /* Children that are not ours to end: a shell that starts something, then becomes us, has some.
+     * Every other one is a stray once a worker is dead. */
+    pid_t earlier[VGD_EARLIER_CHILDREN_MAX];
+    uint32_t n_earlier;
 
     /** It said READY; @again: it takes over from a dead one, with the vault it left. */
     void (*on_ready)(void *user, const struct vgd_link_ready *ready, bool again);

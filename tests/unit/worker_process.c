@@ -29,7 +29,8 @@ static struct {
     unsigned ready, gone, failed;
     char folder[64];
     int fds_before;
-    bool virgl; /* wanted, too */
+    bool virgl;    /* wanted, too */
+    pid_t earlier; /* a child that is not ours to end; 0: none */
 } t;
 
 static int fds_open(void)
@@ -91,6 +92,8 @@ static void start_with(const char *worker, const char *server, const char *progr
         .on_message = on_message,
         .on_gone = on_gone,
         .on_failed = on_failed,
+        .earlier = {t.earlier},
+        .n_earlier = t.earlier != 0 ? 1 : 0,
     });
     cr_assert_not_null(t.p);
     vgd_worker_process_start(t.p);
@@ -518,6 +521,28 @@ static pid_t child(bool lives)
     }
     cr_assert_gt(pid, 0);
     return pid;
+}
+
+/* A shell that starts a VMM in the background and then becomes us. */
+Test(worker_process, children_that_were_there_before)
+{
+    t.earlier = child(true);
+    pid_t stray = child(true);
+    start("", "");
+    turn_until_ready(1);
+    cr_assert_eq(kill(status().pid, SIGKILL), 0);
+    turn_until_ready(2);
+    turn_until_children(2);
+    cr_assert_eq(kill(t.earlier, 0), 0);
+    cr_assert_neq(kill(stray, 0), 0);
+    vgd_worker_process_destroy(t.p);
+    t.p = NULL;
+    pid_t left[4];
+    cr_assert_eq(vgd_children(left, 4), 1);
+    cr_assert_eq(left[0], t.earlier);
+    while (vgd_strays_end(NULL, 0) != 0) {
+        (void)usleep(1000);
+    }
 }
 
 /* What it leaves may have become our child after we looked: so there is another look. */
