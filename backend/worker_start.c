@@ -305,7 +305,7 @@ enum vgd_status vgd_worker_hello(struct worker *w, const struct vgd_link_message
     start->hello = *m;
     start->hello.render_node[sizeof(start->hello.render_node) - 1] = '\0';
     start->want_gl = m->want_virgl != 0;
-    start->gl_is_chosen = m->choice.platform != 0;
+    start->gl_is_chosen = m->choice.platform > VGD_GL_AUTO && m->choice.platform <= VGD_GL_DEVICE;
     start->gl = (struct vgd_gl_choice){.platform = (enum vgd_gl_platform)m->choice.platform,
                                        .device_idx = m->choice.device_idx};
     (void)snprintf(start->gl.render_node, sizeof(start->gl.render_node), "%.*s",

@@ -448,6 +448,10 @@ static void worker_exited(void *user, uint32_t events)
     vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
             exited ? "ended with status" : "was ended by signal", info.si_status,
             served ? "" : " before it was ready");
+    if (!served) { /* perhaps by the way that an earlier one told: the next one looks for itself */
+        p->ready.choice = (struct vgd_link_gl_choice){0};
+        p->ready.vulkan = (struct vgd_link_vk_choice){0};
+    }
     if (served) {
         p->config.on_gone(p->config.user);
     } else if (exited && info.si_status == EXIT_EXEC_FAILED) {

@@ -73,6 +73,14 @@ static int worker(int link)
         (void)pause();
         _exit(0);
     }
+    if (told("VGD_TEST_WORKER", "distrust") && in.hello.choice.platform != 0) {
+        return 5; /* the way of the one before is none */
+    }
+    if (told("VGD_TEST_WORKER", "chosen")) {
+        ready.has_3d = 1;
+        ready.choice.platform = 1;
+        ready.vulkan.known = 1;
+    }
     struct vgd_link_want_server want = {.host_memory = told("VGD_TEST_WORKER", "layer"),
                                         .one_device = told("VGD_TEST_WORKER", "layer")};
     memset(want.device_uuid, 0xa5, sizeof(want.device_uuid));
@@ -97,7 +105,9 @@ static int worker(int link)
             (void)usleep(500000); /* others see the end of the server first */
         }
     }
-    ready.choice.platform = told("VGD_TEST_WORKER", "opengl") ? 1 : 0;
+    if (told("VGD_TEST_WORKER", "opengl")) {
+        ready.choice.platform = 1;
+    }
     say(link, VGD_LINK_READY, &ready, sizeof(ready));
     for (int i = 0; told("VGD_TEST_WORKER", "late") && i < 40; i++) {
         say(link, VGD_LINK_WANT_SERVER, &want, sizeof(want));

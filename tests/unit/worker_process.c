@@ -510,6 +510,18 @@ Test(worker_process, a_reset_replaces_what_had_a_ring)
     cr_assert_eq(status().deaths_count, 0, "not a death");
 }
 
+/* The way that one worker told may be what kills the next. */
+Test(worker_process, a_choice_that_ends_its_successor)
+{
+    start("chosen distrust", "");
+    turn_until_ready(1);
+    cr_assert_eq(kill(status().pid, SIGKILL), 0);
+    turn_until_ready(2);
+    struct vgd_worker_process_status st = status();
+    cr_assert_eq(st.deaths_count, 2, "%u deaths", st.deaths_count);
+    cr_assert_not(st.gave_up_3d);
+}
+
 static pid_t child(bool lives)
 {
     pid_t pid = fork();
