@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@
  * program this long in all. */
 #define STRAYS_MS 20u
 #define STRAYS_LAST_MS 1000u
+/* A worker that was killed at the end of a connection is waited for this long. */
+#define WORKER_LAST_MS 2000
 
 /* Before the n-th restart in a row. The first is at once: one crash is not a loop. */
 static const uint32_t restart_delay_ms[] = {0, 100, 300, 1000, 2000, 5000};
@@ -496,6 +499,12 @@ void vgd_worker_process_destroy(struct vgd_worker_process *p)
     }
     if (p->pid != 0) {
         (void)kill(p->pid, SIGKILL);
+        struct pollfd end = {.fd = p->pid_fd, .events = POLLIN};
+        if (poll(&end, 1, WORKER_LAST_MS) == 0) {
+            vgd_log(VGD_LOG_ERROR, "worker", "worker %d hangs in the kernel and is left behind",
+                    (int)p->pid);
+            p->pid = 0;
+        }
     }
     siginfo_t info;
     if (p->server != NULL) {
