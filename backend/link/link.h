@@ -21,7 +21,7 @@
 #include "vhost_user.h"
 #include "virtio_gpu.h"
 
-#define VGD_LINK_VERSION 2u
+#define VGD_LINK_VERSION 3u
 #define VGD_LINK_FDS_MAX 8u
 #define VGD_LINK_BYTES_MAX 20480u /* a cursor picture is the largest */
 #define VGD_QUEUES_COUNT 2u       /* control and cursor */
@@ -100,8 +100,7 @@ struct vgd_link_hello {
     uint8_t want_virgl;       /* OpenGL */
     uint8_t want_venus;       /* Vulkan */
     uint8_t require_hardware; /* software GL or Vulkan is an error */
-    uint8_t recovering;       /* the vault was left by a dead worker */
-    uint64_t vault_bytes, frames_bytes;
+    uint8_t pad;
     uint64_t window_bytes;            /* of the host-visible region; 0: there is none */
     char render_node[VGD_PATH_BYTES]; /* "" = choose */
     struct vgd_link_gl_choice choice; /* of an earlier worker: go that way at once */

@@ -13,7 +13,6 @@
 #include <sys/wait.h>
 
 #include "fd.h"
-#include "frames.h"
 #include "log.h"
 #include "render_server.h"
 
@@ -328,9 +327,6 @@ static void say_hello(struct vgd_worker_process *p)
         .want_venus = p->config.want_venus && !p->gave_up_3d,
         .window_bytes = p->config.window_bytes,
         .require_hardware = p->config.require_hardware,
-        .recovering = p->vault_used,
-        .vault_bytes = sizeof(struct vgd_vault),
-        .frames_bytes = VGD_FRAMES_BYTES,
     };
     (void)snprintf(hello.render_node, sizeof(hello.render_node), "%s", p->render_node);
     /* The way the last one went saves the search; a named node is not for a worker to change. */

@@ -396,11 +396,6 @@ enum vgd_status vgd_channel_send_rest(struct vgd_channel *ch, uint32_t request, 
     return send_from(ch, 1, request, flags, payload, payload_bytes, NULL, 0);
 }
 
-bool vgd_channel_in_message(const struct vgd_channel *ch)
-{
-    return ch->got_bytes > 0;
-}
-
 bool vgd_channel_wants_write(const struct vgd_channel *ch)
 {
     return ch->first != NULL;

@@ -80,8 +80,6 @@ bool vgd_channel_taken(const struct vgd_channel *ch);
 VGD_MUST_CHECK enum vgd_status vgd_channel_send_rest(struct vgd_channel *ch, uint32_t request,
                                                      uint32_t flags, const void *payload,
                                                      uint32_t payload_bytes);
-/** Has part of a message been read, and not all of it? */
-bool vgd_channel_in_message(const struct vgd_channel *ch);
 /** Continue a partial send. VGD_OK or VGD_CLOSED. */
 VGD_MUST_CHECK enum vgd_status vgd_channel_flush(struct vgd_channel *ch);
 

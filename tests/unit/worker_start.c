@@ -109,8 +109,6 @@ static void greet(bool virgl, bool venus)
         .n_scanouts = 1,
         .want_virgl = virgl,
         .want_venus = venus,
-        .vault_bytes = sizeof(struct vgd_vault),
-        .frames_bytes = VGD_FRAMES_BYTES,
         .window_bytes = WINDOW_BYTES,
         .vulkan = earlier_vulkan,
     };
