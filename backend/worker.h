@@ -33,6 +33,13 @@ struct queue {
     bool in_batch;
     bool stopping;
     uint32_t stop_seq;
+    /* Commands that a stop left undone. They stay in flight, over the stop, and are executed again
+     * when the ring runs. */
+    uint16_t postponed[VGD_QUEUE_SIZE_MAX]; /* heads, oldest first */
+    uint32_t n_postponed;
+    uint64_t postponed_ns;   /* since when they could have been executed; 0: not yet */
+    struct vgd_timer *retry; /* of a ring that runs */
+    uint16_t stopped_base;   /* what the last stop answered */
 };
 
 struct worker {
@@ -69,6 +76,8 @@ enum vgd_status vgd_worker_queues_create(struct worker *w);
 /** The device's answer to a command. */
 void vgd_worker_complete(void *user, struct vgd_gpu_request *base, const uint8_t *resp,
                          size_t n_bytes);
+/** The device cannot execute a command until the rings have been stopped and run again. */
+void vgd_worker_postpone(void *user, struct vgd_gpu_request *base);
 /** Messages of the supervisor; VGD_RANGE if they cannot be. */
 enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message *msg);
 enum vgd_status vgd_worker_queue_call(struct worker *w, struct vgd_link_message *msg);

@@ -19,6 +19,10 @@
 /* A stop waits this long for the GPU, then what is pending is answered with an error. The
  * supervisor's patience (VGD_STOP_DEADLINE_MS) is longer. */
 #define STOP_DRAIN_NS 1000000000ull
+/* Commands that a stop left undone are tried so often once their ring runs, until the VMM answers
+ * again or so long; then the answer is an error. */
+#define RETRY_INTERVAL_NS 10000000ull
+#define RETRY_NS_MAX 2000000000ull
 /* Iovecs of a response that a request holds itself. */
 #define RESPONSE_IOV_INLINE 2u
 
@@ -65,7 +69,7 @@ static void notify(struct queue *q)
 
 static void finish_stop_if_drained(struct queue *q)
 {
-    if (!q->stopping || vgd_virtqueue_inflight_count(q->vq) != 0) {
+    if (!q->stopping || vgd_virtqueue_inflight_count(q->vq) != q->n_postponed) {
         return;
     }
     q->stopping = false;
@@ -78,6 +82,7 @@ static void finish_stop_if_drained(struct queue *q)
     }
     notify(q);
     uint16_t base = vgd_virtqueue_stop(q->vq);
+    q->stopped_base = base;
     vgd_fd_closep(&q->kick_fd);
     vgd_fd_closep(&q->call_fd);
     vgd_worker_confirm(q->worker, q->stop_seq, VGD_OK, base);
@@ -113,6 +118,21 @@ void vgd_worker_complete(void *user, struct vgd_gpu_request *base, const uint8_t
     uint16_t head = req->head;
     request_free(w, req);
     push(q, head, (uint32_t)written);
+}
+
+void vgd_worker_postpone(void *user, struct vgd_gpu_request *base)
+{
+    struct worker *w = user;
+    struct request *req = (struct request *)base;
+    struct queue *q = req->queue;
+    assert(q->n_postponed < VGD_QUEUE_SIZE_MAX); /* each is a chain of its own */
+    q->postponed[q->n_postponed++] = req->head;
+    request_free(w, req);
+    if (q->stopping) {
+        finish_stop_if_drained(q);
+    } else {
+        vgd_timer_start(q->retry, RETRY_INTERVAL_NS);
+    }
 }
 
 /* The command's bytes into the private buffer; false when it is too long to be one. */
@@ -186,6 +206,7 @@ static void unwatch(struct queue *q)
 {
     vgd_watch_remove(&q->watch);
     vgd_timer_stop(q->again);
+    vgd_timer_stop(q->retry);
 }
 
 /* Returns false once the turn's share is used up. */
@@ -249,8 +270,41 @@ static void queue_again(void *user)
     serve(user);
 }
 
-/* Chains that a dead worker had taken: answered once, with errors where the work is lost. */
-static void answer_recovered(struct queue *q)
+/* What a stop left undone, once more. */
+static void queue_retry(void *user)
+{
+    struct queue *q = user;
+    uint16_t heads[VGD_QUEUE_SIZE_MAX];
+    uint32_t n = q->n_postponed;
+    memcpy(heads, q->postponed, n * sizeof(heads[0]));
+    q->n_postponed = 0;
+    if (!vgd_virtqueue_running(q->vq) || n == 0) {
+        return;
+    }
+    uint64_t now_ns = vgd_now_ns();
+    if (q->postponed_ns == 0) {
+        q->postponed_ns = now_ns;
+    }
+    bool lost = now_ns - q->postponed_ns > RETRY_NS_MAX;
+    q->in_batch = true;
+    for (uint32_t i = 0; i < n; i++) {
+        struct vgd_chain chain;
+        if (vgd_virtqueue_read_again(q->vq, heads[i], &chain) == VGD_OK) {
+            serve_chain(q, &chain, lost);
+        } else {
+            bad_chain(q, &chain);
+        }
+    }
+    q->in_batch = false;
+    notify(q);
+    if (q->n_postponed == 0) {
+        q->postponed_ns = 0;
+    }
+}
+
+/* Chains that were in flight: of a dead worker, answered once, with errors where the work is lost;
+ * or our own that a stop left undone. */
+static void serve_recovered(struct queue *q, bool lost)
 {
     uint32_t count = 0;
     q->in_batch = true;
@@ -261,7 +315,7 @@ static void answer_recovered(struct queue *q)
             break;
         }
         if (st == VGD_OK) {
-            serve_chain(q, &chain, true);
+            serve_chain(q, &chain, lost);
         } else {
             bad_chain(q, &chain);
         }
@@ -271,8 +325,8 @@ static void answer_recovered(struct queue *q)
     if (q->call_fd >= 0) {
         vgd_eventfd_signal(q->call_fd); /* the dead worker may have answered and not told */
     }
-    vgd_log(VGD_LOG_INFO, "queue", "queue %u goes on: %u commands in flight were answered", q->idx,
-            count);
+    vgd_log(VGD_LOG_INFO, "queue", "queue %u goes on: %u commands in flight were %s", q->idx, count,
+            lost ? "answered" : "left undone by the stop");
 }
 
 enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message *msg)
@@ -289,6 +343,10 @@ enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message
     q->kick_fd = vgd_fd_take(&msg->fds[0]);
     q->call_fd = m->has_call ? vgd_fd_take(&msg->fds[1]) : -1;
     q->stopping = false;
+    /* A start from anywhere else is another guest's, or this one's after a reset. */
+    bool has_undone = q->n_postponed != 0 && !m->recover && m->base == q->stopped_base;
+    q->n_postponed = 0;
+    q->postponed_ns = 0;
     struct vgd_virtqueue_setup setup = {
         .size = m->size,
         .desc_user_addr = m->desc_user_addr,
@@ -296,7 +354,7 @@ enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message
         .used_user_addr = m->used_user_addr,
         .base = m->base,
         .event_idx = m->event_idx != 0,
-        .recover = m->recover != 0,
+        .recover = m->recover != 0 || has_undone,
     };
     enum vgd_status st = vgd_virtqueue_start(q->vq, &setup);
     if (st != VGD_OK) {
@@ -310,7 +368,7 @@ enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message
                 q->idx);
     }
     if (setup.recover) {
-        answer_recovered(q);
+        serve_recovered(q, !has_undone);
     }
     struct vgd_link_u64 started = {.value = q->idx};
     vgd_worker_send(w, VGD_LINK_STARTED, &started, sizeof(started));
@@ -374,7 +432,8 @@ enum vgd_status vgd_worker_queues_create(struct worker *w)
         *q = (struct queue){.worker = w, .idx = i, .kick_fd = -1, .call_fd = -1};
         q->vq = vgd_virtqueue_create(w->mem, &w->vault->inflight[i]);
         q->again = vgd_timer_create(w->loop, queue_again, q);
-        if (q->vq == NULL || q->again == NULL) {
+        q->retry = vgd_timer_create(w->loop, queue_retry, q);
+        if (q->vq == NULL || q->again == NULL || q->retry == NULL) {
             return VGD_NO_MEMORY;
         }
     }
@@ -398,6 +457,7 @@ void vgd_worker_queues_drop(struct worker *w)
         struct queue *q = &w->queues[i];
         unwatch(q);
         q->stopping = false;
+        q->n_postponed = 0;
         (void)vgd_virtqueue_stop(q->vq);
     }
     vgd_timer_stop(w->drain);

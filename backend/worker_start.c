@@ -250,6 +250,7 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
         .counters = &w->vault->counters,
         .n_scanouts = start->hello.n_scanouts,
         .complete = vgd_worker_complete,
+        .postpone = vgd_worker_postpone,
         .user = w,
     });
     if (w->gpu == NULL) {

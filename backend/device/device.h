@@ -241,6 +241,9 @@ void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd
 VGD_MUST_CHECK enum vgd_status vgd_fence_hold(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 /** The window has answered a held @req: complete it with @status as soon as its turn comes. */
 void vgd_fence_release(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status);
+/** A held @req is to be executed again, later: it leaves its place unanswered, and gets a new one.
+ */
+void vgd_fence_withdraw(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 /** Answer everything that waits on the rings of @ctx; @type VGD_RESP_OK_NODATA keeps each
  *  command's own answer. What is held waits on without a ring. */
 void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32_t type);

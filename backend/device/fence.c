@@ -230,6 +230,17 @@ void vgd_fence_release(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vg
     }
 }
 
+void vgd_fence_withdraw(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
+{
+    assert(req->priv.held);
+    struct vgd_gpu_waiters *list = req->priv.list;
+    req->priv.held = false;
+    vgd_list_remove(req);
+    if (list != &gpu->window_waiters) {
+        retire(gpu, list, list->retired_seq); /* what is behind it waits no longer for it */
+    }
+}
+
 void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq)
 {
     if (ctx_id == 0) {

@@ -29,8 +29,8 @@ enum vgd_gpu_queue {
 };
 
 /*
- * One command. The caller owns the struct and keeps it (not @cmd) until complete() names it or
- * vgd_gpu_reset drops it. Embed it in whatever the completion needs.
+ * One command. The caller owns the struct and keeps it (not @cmd) until complete() or
+ * postpone() names it, or vgd_gpu_reset drops it. Embed it in whatever the completion needs.
  */
 struct vgd_gpu_request {
     const uint8_t *cmd; /* private copy of the device-readable part; 8-byte aligned; only valid
@@ -107,6 +107,10 @@ struct vgd_gpu_config {
     /** The response of @req, @n_bytes at most its capacity. The request is the caller's again.
      *  Must not call the device. */
     void (*complete)(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes);
+    /** @req cannot be carried out now and had no effect: the rings are being stopped. To be
+     * executed again once they run. It is the caller's again. Must not call the device. NULL: such
+     * a command is answered with an error. */
+    void (*postpone)(void *user, struct vgd_gpu_request *req);
     void *user;
 };
 

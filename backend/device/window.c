@@ -146,6 +146,14 @@ static void map_done(struct vgd_gpu *gpu, struct vgd_map *map, enum vgd_status s
         release(gpu, &map->map_req, status); /* the unmap's answer comes next */
         return;
     }
+    if (status == VGD_AGAIN && map->map_req != NULL && gpu->config.postpone != NULL) {
+        struct vgd_gpu_request *req = map->map_req;
+        map->map_req = NULL;
+        map_free(gpu, map);
+        vgd_fence_withdraw(gpu, req);
+        gpu->config.postpone(gpu->config.user, req);
+        return;
+    }
     if (status == VGD_OK && map->res == NULL) {
         assert(map->map_req == NULL);
         (void)map_ask_unmap(gpu, map, &status); /* nobody wants it any more */

@@ -38,3 +38,8 @@ uint16_t vgd_vault_queue_base(const struct vgd_vault *vault, uint32_t queue_idx)
     }
     return (uint16_t)base;
 }
+
+bool vgd_vault_queue_has_undone(const struct vgd_vault *vault, uint32_t queue_idx)
+{
+    return vault->inflight[queue_idx].queue_size != 0; /* vgd_virtqueue_stop */
+}

@@ -10,6 +10,7 @@
 #ifndef VGD_VAULT_H
 #define VGD_VAULT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,5 +38,7 @@ void vgd_vault_unmap(struct vgd_vault *vault);
 
 /** The next available index that the record of a dead worker stands for. Any bytes are safe. */
 uint16_t vgd_vault_queue_base(const struct vgd_vault *vault, uint32_t queue_idx);
+/** Of a stopped queue: did the stop leave commands in flight, for the next start? */
+bool vgd_vault_queue_has_undone(const struct vgd_vault *vault, uint32_t queue_idx);
 
 #endif

@@ -423,6 +423,8 @@ void vgd_session_worker_gone(struct vgd_session *s)
             v->running = false;
             v->recover = true;
             v->base = vgd_vault_queue_base(vault, i);
+        } else if (!s->forget_vault && vgd_vault_queue_has_undone(vault, i)) {
+            v->recover = true; /* a stop left commands undone, and nobody knows them any more */
         }
     }
     if (s->wait == WAIT_STOP || s->wait == WAIT_CONFIRM) {

@@ -168,15 +168,12 @@ void vgd_shmem_advance(struct vgd_shmem *sh)
     arm_timer(sh);
 }
 
-/* Without asking anybody: as far as the table goes, it is done. */
+/* Without asking anybody: as far as the table goes an unmap is done, and a map was never asked for.
+ */
 static void settle(struct vgd_shmem *sh, struct vgd_shmem_op *op)
 {
     enum vgd_status st = op->unmap ? vgd_shmem_let_go(sh, op) : vgd_shmem_fits(sh, op);
-    if (!op->unmap && st == VGD_OK) {
-        vgd_shmem_add(sh, &op->range, VGD_SHMEM_PARKED);
-        op->range.fd = -1;
-    }
-    finish(sh, op, st);
+    finish(sh, op, st == VGD_OK && !op->unmap ? VGD_AGAIN : st);
 }
 
 static void timer_due(void *user)
@@ -342,7 +339,7 @@ void vgd_shmem_hold(struct vgd_shmem *sh)
     stop_parking(sh);
     if (sh->asked.phase == VGD_SHMEM_BEGUN && sh->asked.wanted) {
         vgd_shmem_withdraw(sh); /* it goes where the waiting ones go */
-        vgd_shmem_answer_asked(sh, VGD_OK);
+        vgd_shmem_answer_asked(sh, sh->asked.unmap ? VGD_OK : VGD_AGAIN);
     }
     if (sh->asked.phase == VGD_SHMEM_SENT && sh->asked.answered) {
         /* A VMM that stops has carried out what it had answered, and reads no more until it has. */

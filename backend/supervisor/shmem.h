@@ -54,7 +54,8 @@ struct vgd_shmem_config {
     uint32_t maps_max;     /* 0: VGD_SHMEM_MAPS_MAX; so many may be there, and as many wait, but no
                               more than VGD_SHMEM_QUEUED_MAPS_MAX */
     uint32_t deadline_ms;  /* 0: VGD_SHMEM_DEADLINE_MS */
-    /** A worker's request is over. VGD_OK: as asked for, and the guest may be told so; VGD_RANGE:
+    /** A worker's request is over. VGD_OK: as asked for, and the guest may be told so; VGD_AGAIN: a
+     *  map came to nothing because of a stop, to be asked for again when the rings run; VGD_RANGE:
      *  it cannot be; VGD_LIMIT; VGD_UNSUPPORTED: this VMM maps nothing; VGD_HOST_FAILED: the VMM
      *  refused, or did not answer in time; VGD_LOST: the guest was reset. May come from inside any
      *  call. */
@@ -76,9 +77,9 @@ void vgd_shmem_set_channel(struct vgd_shmem *sh, int *fd);
 void vgd_shmem_set_usable(struct vgd_shmem *sh, bool usable);
 
 /** A stop has begun: from here on nothing is sent. What waits is settled at once, so that the stop
- *  does not wait for us: a map is parked, an unmap's range doomed. The guest's processors stand
- *  still; a parked map is asked for as soon as they go on, before anything else, but one that is
- *  quicker than the VMM's main loop finds nothing there for that moment. */
+ *  does not wait for us: a map comes to nothing (VGD_AGAIN), an unmap's range is doomed. The guest
+ *  must not hear of a map before it is there: QEMU lets its processors go on before it reads the
+ *  first request after a stop. */
 void vgd_shmem_hold(struct vgd_shmem *sh);
 /** The rings run (again). */
 void vgd_shmem_release(struct vgd_shmem *sh);

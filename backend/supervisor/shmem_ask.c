@@ -159,6 +159,10 @@ void vgd_shmem_withdraw(struct vgd_shmem *sh)
         return;
     }
     sh->asked.wanted = false;
+    if (!sh->asked.unmap && sh->asked.has_token) {
+        vgd_fd_closep(&sh->asked.range.fd); /* the worker asks again */
+        return;
+    }
     if (!sh->asked.unmap) {
         vgd_shmem_add(sh, &sh->asked.range, VGD_SHMEM_PARKED);
         sh->asked.range.fd = -1;

@@ -432,6 +432,13 @@ enum vgd_status vgd_virtqueue_pop_recovered(struct vgd_virtqueue *q, struct vgd_
     return VGD_AGAIN;
 }
 
+enum vgd_status vgd_virtqueue_read_again(struct vgd_virtqueue *q, uint16_t head,
+                                         struct vgd_chain *out)
+{
+    assert(q->running && head < q->size && q->inflight->entries[head].taken != 0);
+    return read_chain(q, head, out) == VGD_OK ? VGD_OK : bad_chain(head, out);
+}
+
 void vgd_virtqueue_push(struct vgd_virtqueue *q, uint16_t head, uint32_t written_bytes)
 {
     if (!q->running || head == VGD_HEAD_NONE) {

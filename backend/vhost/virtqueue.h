@@ -106,6 +106,11 @@ VGD_MUST_CHECK enum vgd_status vgd_virtqueue_pop(struct vgd_virtqueue *q, struct
 VGD_MUST_CHECK enum vgd_status vgd_virtqueue_pop_recovered(struct vgd_virtqueue *q,
                                                            struct vgd_chain *out);
 
+/** The chain of @head, which was popped and not pushed, read again from guest memory. VGD_RANGE as
+ * in pop. */
+VGD_MUST_CHECK enum vgd_status vgd_virtqueue_read_again(struct vgd_virtqueue *q, uint16_t head,
+                                                        struct vgd_chain *out);
+
 /** Return @head with @written_bytes, once for each pop since the last start, in any order. No
  * effect when stopped. Pushing what was not popped is our own fault: assert. */
 void vgd_virtqueue_push(struct vgd_virtqueue *q, uint16_t head, uint32_t written_bytes);
