@@ -70,7 +70,8 @@ struct vgd_gpu_memory {
  * The host-visible region (virtio-v1.3 5.7.4, shared memory region 1), as the device sees it. Each
  * request is answered once by vgd_gpu_window_done with its @token, later or before it returns;
  * requests are carried out in the order asked for. An unmap names the range of one map, and may be
- * asked for before that map is answered; then a map of the same range may follow at once.
+ * asked for before that map is answered; then a map of the same range may follow at once. A map
+ * that is answered with VGD_AGAIN was overtaken by a stop of the VM, and its command is postponed.
  */
 struct vgd_gpu_window {
     uint64_t size_bytes; /* 0: there is none. The same for each worker of a VM: a journal with maps

@@ -405,6 +405,14 @@ static void context_lost(void *user, uint32_t ctx_id)
     vgd_gpu_context_lost(b->gpu, ctx_id);
 }
 
+static void postponed(void *user, struct vgd_gpu_request *req)
+{
+    struct sent *s = (struct sent *)req;
+    assert(s->bench == user);
+    assert(s->completions == 0);
+    s->postponements++;
+}
+
 static void completed(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes)
 {
     struct sent *s = (struct sent *)req; /* the first member */
@@ -487,6 +495,7 @@ void bench_open(struct bench *b, const struct bench_setup *setup)
         .n_scanouts = 4,
         .limits = setup->limits,
         .complete = completed,
+        .postpone = postponed,
         .user = b,
     };
     b->gpu = vgd_gpu_create(&b->config);
@@ -548,6 +557,7 @@ static void sent_init(struct bench *b, struct sent *s, size_t n_bytes, size_t ca
     memset(s, 0xa5, sizeof(*s)); /* the caller's struct holds anything */
     s->bench = b;
     s->completions = 0;
+    s->postponements = 0;
     s->resp_bytes = 0;
     s->hdr = (struct vgd_ctrl_hdr){0};
     s->req.cmd_bytes = n_bytes;

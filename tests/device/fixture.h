@@ -136,7 +136,7 @@ void bench_replace_worker(struct bench *b, bool no_3d);
 struct sent {
     struct vgd_gpu_request req;
     struct bench *bench;
-    uint32_t completions;
+    uint32_t completions, postponements;
     size_t resp_bytes;
     uint8_t resp[RESP_BYTES_MAX];
     struct vgd_ctrl_hdr hdr; /* of the response; zero if it has none */

@@ -318,7 +318,6 @@ DEVICE_TEST(B08_the_vmm_refuses)
         uint32_t resp;
     } cases[] = {
         {VGD_HOST_FAILED, VGD_RESP_ERR_UNSPEC},
-        {VGD_AGAIN, VGD_RESP_ERR_UNSPEC}, /* its deadline */
         {VGD_RANGE, VGD_RESP_ERR_INVALID_PARAMETER},
         {VGD_LIMIT, VGD_RESP_ERR_OUT_OF_MEMORY},
     };
@@ -688,7 +687,41 @@ DEVICE_TEST(G18_the_context_goes_with_a_blob_mapped)
     }
 }
 
-/* --- a VMM that does not answer --- */
+/* --- a VM that stops, a VMM that does not answer --- */
+
+DEVICE_TEST(what_a_stop_overtakes_is_executed_again)
+{
+    struct bench b;
+    prepare(&b, &(struct bench_setup){.with_journal = true}, 3);
+    uint64_t state = state_of(&b);
+    b.window.later = true;
+    struct sent s[4];
+    send_map(&b, &s[0], 100, 0);
+    send_fenced_map(&b, &s[1], 101, PAGE);
+    send_map(&b, &s[2], 102, 2 * PAGE);
+    send_unmap(&b, &s[3], 102);
+    for (int i = 0; i < 3; i++) {
+        window_answer(&b, 0, VGD_AGAIN);
+    }
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(s[i].postponements, 1);
+        cr_assert_eq(s[i].completions, 0);
+    }
+    cr_assert_eq(s[2].completions, 1, "its guest wants it no more");
+    cr_assert_resp(s[2].hdr.type, ERR_UNSPEC);
+    window_answer(&b, 0, VGD_OK);
+    cr_assert_eq(s[3].completions, 1);
+    cr_assert_eq(vgd_gpu_pending_count(b.gpu), 0);
+    cr_assert_eq(state_of(&b), state, "nothing has happened");
+    cr_assert_eq(b.counters.maps_live, 0);
+    send_map(&b, &s[0], 100, 0); /* to the same place, once more */
+    window_answer(&b, 0, VGD_OK);
+    cr_assert_eq(s[0].completions, 1);
+    cr_assert_resp(s[0].hdr.type, OK_MAP_INFO);
+    b.window.later = false;
+    cr_assert_resp(map_blob(&b, 101, PAGE), OK_MAP_INFO);
+    bench_close(&b);
+}
 
 DEVICE_TEST(a_stop_does_not_wait_for_the_window)
 {

@@ -690,6 +690,25 @@ Test(session, two_workers_die)
     cr_assert(t.queue_start.recover, "its commands would never be answered");
 }
 
+/* What a stop left undone is of the worker that was stopped: another one answers it. */
+Test(session, a_worker_dies_while_paused)
+{
+    for (int undone = 0; undone < 2; undone++) {
+        running();
+        stop_rings();
+        t.vault->inflight[1].queue_size =
+            undone != 0 ? 64 : 0; /* as vgd_virtqueue_stop leaves it */
+        t.worker.ready = false;
+        vgd_session_worker_gone(t.s);
+        t.worker.ready = true;
+        vgd_session_worker_ready(t.s, &(struct vgd_link_ready){.features = 0x3b}, true);
+        start_rings(0);
+        cr_assert_eq(t.queue_start.queue_idx, 1);
+        cr_assert_eq(t.queue_start.recover, undone);
+        stop_rings();
+    }
+}
+
 /* The same table with other RAM behind it is another table. */
 Test(session, other_memory_in_the_same_place)
 {
