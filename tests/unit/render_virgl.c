@@ -572,6 +572,78 @@ static void try_export(bool supported)
     (void)close(buffer.fd);
 }
 
+/* An object of @ctx_id for a blob to be made of: what the whole picture takes, and its number. */
+static enum vgd_status make_object(uint32_t ctx_id, uint32_t blob_id)
+{
+    uint32_t stream[] = {
+        CMD(48u, 0u, 11), /* PIPE_RESOURCE_CREATE */
+        2,                /* a 2D texture */
+        VGD_FORMAT_B8G8R8A8_UNORM,
+        BIND_RENDER_TARGET | BIND_SAMPLER_VIEW,
+        SIDE,
+        SIDE,
+        1,
+        1,
+        0,
+        0,
+        0,
+        blob_id,
+    };
+    return r->ops->submit(r, ctx_id, stream, sizeof(stream));
+}
+
+/* Memory of OpenGL's that no other process can map, with a shadow in guest memory or without. */
+static void blob_of_opengl(uint32_t mem)
+{
+    static _Alignas(4096) uint8_t pages[4096];
+    const struct iovec iov = {pages, sizeof(pages)};
+    bool shadow = mem == VGD_BLOB_MEM_HOST3D_GUEST;
+    struct vgd_render_blob blob = {.res_id = 10,
+                                   .ctx_id = 1,
+                                   .mem = mem,
+                                   .flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+                                   .blob_id = 7,
+                                   .size_bytes = sizeof(pages),
+                                   .iov = shadow ? &iov : NULL,
+                                   .n_iov = shadow ? 1 : 0};
+    context(1);
+    context(2);
+    cr_assert_eq(r->ops->resource_create_blob(r, &blob), VGD_RANGE, "no such object");
+    cr_assert_eq(make_object(1, 7), VGD_OK);
+    cr_assert_eq(make_object(1, 8), VGD_OK); /* goes with its context */
+    cr_assert_eq(r->ops->resource_create_blob(r, &blob), VGD_OK);
+    blob.res_id = 11;
+    cr_expect_eq(r->ops->resource_create_blob(r, &blob), VGD_RANGE, "it is taken");
+    cr_expect_eq(r->ops->context_attach(r, 1, 10), VGD_OK);
+    cr_expect_eq(r->ops->context_attach(r, 2, 10), VGD_OK);
+    cr_expect_eq(clear(1, 10, 1, 1.0f, 0.0f, 0.0f), VGD_OK, "it can be drawn to");
+
+    struct vgd_blob_file file = {.fd = -1};
+    struct vgd_dmabuf exported = {.fd = -1};
+    struct vgd_image image = {
+        .w_px = SIDE, .h_px = SIDE, .format = VGD_FORMAT_B8G8R8A8_UNORM, .stride_bytes = SIDE * 4};
+    uint8_t out[SIDE * SIDE * 4];
+    cr_expect_eq(r->ops->blob_export(r, 10, &file), VGD_UNSUPPORTED);
+    cr_expect_eq(r->ops->read_pixels(r, 10, &image, whole, out, SIDE * 4), VGD_UNSUPPORTED);
+    cr_expect_eq(r->ops->export_scanout(r, 10, &image, &exported), VGD_UNSUPPORTED);
+    if (shadow) {
+        r->ops->resource_detach(r, 10);
+        cr_expect_eq(r->ops->resource_attach(r, 10, &iov, 1), VGD_OK);
+    }
+
+    r->ops->context_destroy(r, 1);
+    cr_expect_eq(clear(2, 10, 1, 0.0f, 1.0f, 0.0f), VGD_OK, "it outlives its maker");
+    r->ops->resource_unref(r, 10);
+    cr_expect_neq(clear(2, 10, 2, 0.0f, 1.0f, 0.0f), VGD_OK);
+    r->ops->context_destroy(r, 2);
+}
+
+Test(render_virgl, blobs_of_opengl_contexts)
+{
+    blob_of_opengl(VGD_BLOB_MEM_HOST3D);
+    blob_of_opengl(VGD_BLOB_MEM_HOST3D_GUEST);
+}
+
 Test(render_virgl, export_gives_an_fd_or_says_unsupported)
 {
     struct vgd_render_info info;
