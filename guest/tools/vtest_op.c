@@ -16,6 +16,12 @@ struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa,
     return memory;
 }
 
+struct vtest_memory *vtest_memory_ref(struct vtest_memory *memory)
+{
+    memory->refs++;
+    return memory;
+}
+
 void vtest_memory_unref(struct vtest_memory *memory)
 {
     if (memory != NULL && --memory->refs == 0) {

@@ -166,6 +166,8 @@ bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes);
 /* vtest_op.c */
 /** Takes the span over; NULL (the span freed, the client dropped) when out of memory. */
 struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes);
+/** One owner more; returns @memory. */
+struct vtest_memory *vtest_memory_ref(struct vtest_memory *memory);
 /** NULL is fine. */
 void vtest_memory_unref(struct vtest_memory *memory);
 /** NULL (and the client dropped) when out of memory. */

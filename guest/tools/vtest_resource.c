@@ -271,32 +271,36 @@ void vtest_transfer(struct vtest_client *client, const struct vgd_vtest_transfer
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
 }
 
-/* Versions 0 and 1 send the bytes along: they are a backing for this one transfer. */
-static struct vtest_op *lend_backing(struct vtest_resource *res, uint64_t gpa, uint32_t n_bytes)
+/* Versions 0 and 1 send the bytes along: they are a backing for this one transfer. The command has
+ * the memory, too: with a fence it is answered after the one that ends the lending. */
+static struct vtest_op *lend_backing(struct vtest_resource *res, struct vtest_memory *memory)
 {
     struct vtest_client *client = res->client;
     uint8_t body[VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + VGD_MEM_ENTRY_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_attach_backing cmd = {.resource_id = res->dev_id, .nr_entries = 1};
     vgd_cmd_resource_attach_backing_encode(&w, &cmd);
-    vgd_mem_entry_encode(&w, &(struct vgd_mem_entry){.addr = gpa, .len_bytes = n_bytes});
+    struct vgd_mem_entry entry = {.addr = memory->gpa, .len_bytes = (uint32_t)memory->n_bytes};
+    vgd_mem_entry_encode(&w, &entry);
     vtest_send_simple(client, res, VGD_CMD_RESOURCE_ATTACH_BACKING, body, sizeof(body),
                       "the device refuses memory for a resource");
     struct vtest_op *op = client->is_gone ? NULL : vtest_op_new(client, res);
     if (op != NULL) {
         op->then = then_log;
         op->is_busy = true;
+        op->memory = vtest_memory_ref(memory);
     }
     return op;
 }
 
-static void end_lending(struct vtest_resource *res, uint64_t gpa, uint32_t n_bytes)
+static void end_lending(struct vtest_resource *res, struct vtest_memory *memory)
 {
     struct vtest_op *op = vtest_op_new(res->client, res);
     if (op == NULL) {
-        return; /* the memory is lost with the client */
+        (void)vtest_memory_ref(memory); /* it is lost: the device goes on having it */
+        return;
     }
-    op->memory = vtest_memory_new(res->client, gpa, n_bytes);
+    op->memory = vtest_memory_ref(memory);
     uint8_t body[VGD_CMD_RESOURCE_DETACH_BACKING_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_detach_backing cmd = {.resource_id = res->dev_id};
@@ -326,10 +330,11 @@ void vtest_transfer_put(struct vtest_client *client, const struct vgd_vtest_tran
                         uint64_t gpa)
 {
     struct vtest_resource *res = vtest_resource_find(client, transfer->res_id);
+    struct vtest_memory *memory = vtest_memory_new(client, gpa, transfer->data_bytes);
     struct vtest_op *op =
-        may_lend(client, res) ? lend_backing(res, gpa, transfer->data_bytes) : NULL;
+        memory != NULL && may_lend(client, res) ? lend_backing(res, memory) : NULL;
     if (op == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, transfer->data_bytes);
+        vtest_memory_unref(memory);
         return;
     }
     uint8_t body[VGD_CMD_TRANSFER_HOST_3D_SIZE];
@@ -338,7 +343,8 @@ void vtest_transfer_put(struct vtest_client *client, const struct vgd_vtest_tran
     struct vgd_ctrl_hdr hdr = header_of(client, VGD_CMD_TRANSFER_TO_HOST_3D, false);
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
     client->is_unfenced = true;
-    end_lending(res, gpa, transfer->data_bytes);
+    end_lending(res, memory);
+    vtest_memory_unref(memory);
 }
 
 static void then_send_bytes(struct vtest_op *op, const struct vgd_vtest_answer *answer)
@@ -348,7 +354,6 @@ static void then_send_bytes(struct vtest_op *op, const struct vgd_vtest_answer *
     if (client->is_gone) {
         return;
     }
-    /* The memory is given back by the command behind this one. */
     vtest_client_send(client, (const uint8_t *)(uintptr_t)op->number, op->number_bytes, NULL);
     vtest_client_go(client);
 }
@@ -364,18 +369,19 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
         return;
     }
     uint64_t gpa;
-    uint8_t *memory = vgd_vtest_device_alloc(client->dev, transfer->data_bytes, &gpa);
-    if (memory == NULL) {
+    uint8_t *bytes = vgd_vtest_device_alloc(client->dev, transfer->data_bytes, &gpa);
+    if (bytes == NULL) {
         vtest_client_drop(client, "no device memory is left");
         return;
     }
-    struct vtest_op *op = lend_backing(res, gpa, transfer->data_bytes);
+    struct vtest_memory *memory = vtest_memory_new(client, gpa, transfer->data_bytes);
+    struct vtest_op *op = memory == NULL ? NULL : lend_backing(res, memory);
     if (op == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, transfer->data_bytes);
+        vtest_memory_unref(memory);
         return;
     }
     op->then = then_send_bytes;
-    op->number = (uintptr_t)memory;
+    op->number = (uintptr_t)bytes;
     op->is_awaited = true;
     op->number_bytes = transfer->data_bytes;
     uint8_t body[VGD_CMD_TRANSFER_HOST_3D_SIZE];
@@ -384,5 +390,6 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
     vtest_client_stall(client);
     struct vgd_ctrl_hdr hdr = header_of(client, VGD_CMD_TRANSFER_FROM_HOST_3D, client->is_unfenced);
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
-    end_lending(res, gpa, transfer->data_bytes);
+    end_lending(res, memory);
+    vtest_memory_unref(memory);
 }

@@ -308,8 +308,7 @@ static bool submit_batch(struct vtest_client *client, const struct vgd_vtest_bat
     if (op == NULL) {
         return false;
     }
-    memory->refs++;
-    op->memory = memory;
+    op->memory = vtest_memory_ref(memory);
     uint8_t *stream = bytes + (size_t)batch->cmd_offset * 4;
     if (vtest_is_virgl(client)) {
         walk_stream(client, op, stream, batch->cmd_size);

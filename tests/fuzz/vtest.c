@@ -34,6 +34,7 @@ enum op {
     OP_LATE, /* a command that is not the oldest, if it carries a fence */
     OP_DRAIN,
     OP_LEAVE,
+    OP_FENCE, /* the oldest carries one: it is carried out, and answered after the next */
     OP_COUNT,
 };
 
@@ -138,6 +139,15 @@ static void answer_late(uint8_t which)
     }
 }
 
+static void answer_behind_a_fence(void)
+{
+    if (vtest_fake_pending(f.dev) > 1 &&
+        (vtest_fake_header(f.dev, 0)->flags & VGD_FLAG_FENCE) != 0) {
+        vtest_fake_carry_out(f.dev, 0);
+        vtest_fake_answer(f.dev, 1, 0);
+    }
+}
+
 static void one_op(struct vgd_reader *r)
 {
     uint8_t op = vgd_read_u8(r);
@@ -171,6 +181,9 @@ static void one_op(struct vgd_reader *r)
         break;
     case OP_LATE:
         answer_late(vgd_read_u8(r));
+        break;
+    case OP_FENCE:
+        answer_behind_a_fence();
         break;
     case OP_DRAIN:
         drain(c);

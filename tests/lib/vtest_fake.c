@@ -21,6 +21,7 @@ struct pending {
     struct pending *next;
     uint64_t number;
     bool is_awaited;
+    bool is_carried_out, is_refused; /* done already, and how it went */
     struct vgd_vtest_send send;
     uint8_t body[VGD_VTEST_BODY_MAX];
 };
@@ -500,12 +501,21 @@ void vtest_fake_answer(struct vgd_vtest_device *dev, uint32_t idx, uint32_t erro
     struct pending *p = pending_at(dev, idx);
     uint32_t type = error;
     if (error == 0 || is_letting_go(p->send.hdr.type)) {
-        bool is_done = carry_out(dev, p);
+        bool is_done = p->is_carried_out ? !p->is_refused : carry_out(dev, p);
         type = !is_done                                        ? VGD_RESP_ERR_UNSPEC
                : p->send.hdr.type == VGD_CMD_RESOURCE_MAP_BLOB ? VGD_RESP_OK_MAP_INFO
                                                                : VGD_RESP_OK_NODATA;
     }
     finish(dev, idx, type);
+}
+
+void vtest_fake_carry_out(struct vgd_vtest_device *dev, uint32_t idx)
+{
+    struct pending *p = pending_at(dev, idx);
+    if (!p->is_carried_out) {
+        p->is_refused = !carry_out(dev, p);
+        p->is_carried_out = true;
+    }
 }
 
 void vtest_fake_answer_all(struct vgd_vtest_device *dev)
@@ -518,7 +528,7 @@ void vtest_fake_answer_all(struct vgd_vtest_device *dev)
 void vtest_fake_lose_all(struct vgd_vtest_device *dev)
 {
     while (dev->n_pending > 0) {
-        if (is_letting_go(dev->first->send.hdr.type)) {
+        if (is_letting_go(dev->first->send.hdr.type) && !dev->first->is_carried_out) {
             (void)carry_out(dev, dev->first); /* the device went, and with it everything */
         }
         finish(dev, 0, 0);

@@ -351,6 +351,36 @@ RULE(the_oldest_version_sends_the_bytes_along)
     cr_assert_eq(vtest_fake_memory_used(b->dev), 0);
 }
 
+RULE(bytes_that_are_fetched_stay_until_they_are_sent)
+{
+    VGD_AUTO_FD fd = client_begin(b, 0);
+    VGD_AUTO_FD other = client_begin(b, 0);
+    ASK(fd, VGD_VTEST_RESOURCE_CREATE, 5, 0, 64, 16, 64, 1, 1, 1, 0, 0);
+    pump(b);
+    settle(b);
+    memset(vtest_fake_host(b->dev, 1), 0x55, VTEST_FAKE_HOST_BYTES);
+    /* Behind something without a fence, so it has one itself. */
+    put(fd, (const uint32_t[]){12, VGD_VTEST_TRANSFER_PUT, 5, 0, 0, 0, 32, 0, 0, 4, 1, 1, 4, 0},
+        56);
+    ASK(fd, VGD_VTEST_TRANSFER_GET, 5, 0, 0, 0, 0, 0, 0, 6, 1, 1, 6);
+    pump(b);
+    uint32_t idx = 0;
+    while (vtest_fake_type(b->dev, idx) != VGD_CMD_TRANSFER_FROM_HOST_3D) {
+        vtest_fake_carry_out(b->dev, idx++);
+    }
+    cr_assert((vtest_fake_header(b->dev, idx)->flags & VGD_FLAG_FENCE) != 0);
+    vtest_fake_carry_out(b->dev, idx);
+    cr_assert_eq(vtest_fake_type(b->dev, idx + 1), VGD_CMD_RESOURCE_DETACH_BACKING);
+    vtest_fake_answer(b->dev, idx + 1, 0); /* before the fence is done */
+    put(other, (const uint32_t[]){2, VGD_VTEST_SUBMIT_CMD, 0x77777777, 0x77777777}, 16);
+    pump(b); /* somebody else gets memory */
+    settle(b);
+    uint8_t got[6];
+    get(fd, got, 6);
+    cr_assert_eq(memcmp(got, "\x55\x55\x55\x55\x55\x55", 6), 0);
+    cr_assert_eq(vtest_fake_memory_used(b->dev), 0);
+}
+
 RULE(a_blob_comes_as_a_file_and_leaves_the_region_free)
 {
     VGD_AUTO_FD fd = client_begin(b, 4);
