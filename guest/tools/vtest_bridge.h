@@ -26,7 +26,7 @@
 #define VGD_VTEST_SUBMIT_MAX (16u << 20)         /* one SUBMIT_CMD, SUBMIT_CMD2, TRANSFER_PUT */
 #define VGD_VTEST_GET_MAX (64u << 20)            /* one TRANSFER_GET */
 #define VGD_VTEST_BLOB_MAX (UINT64_C(64) << 30)
-#define VGD_VTEST_BATCHES_MAX 4096u
+#define VGD_VTEST_BATCHES_MAX 64u /* each is a command: as many as have room in the queue */
 #define VGD_VTEST_SYNCS_MAX 65536u
 #define VGD_VTEST_WAITS_MAX 1024u
 #define VGD_VTEST_WAIT_ENTRIES_MAX 16384u /* of all its waits */

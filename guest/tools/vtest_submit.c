@@ -281,17 +281,34 @@ static bool take_signals(struct vtest_op *op, const uint8_t *at, uint32_t n)
     return true;
 }
 
-static bool is_within(uint32_t offset, uint64_t n, uint32_t n_dwords)
+/* A SUBMIT_CMD2. */
+struct request {
+    uint8_t *bytes;
+    struct vtest_memory *memory;
+    uint32_t n_dwords;
+    /* What its batches may still name. Each has its own, so together they name no more than there
+     * is; or a few bytes would make work without end. */
+    uint64_t cmds_left, syncs_left;
+};
+
+static bool take_range(uint32_t offset, uint64_t n, uint32_t n_dwords, uint64_t *left)
 {
-    return offset <= n_dwords && n <= n_dwords - offset;
+    if (offset > n_dwords || n > n_dwords - offset || n > *left) {
+        return false;
+    }
+    *left -= n;
+    return true;
 }
 
-/* One batch of the SUBMIT_CMD2 of @n_dwords at @bytes. False: the client was dropped. */
+/* False: the client was dropped. */
 static bool submit_batch(struct vtest_client *client, const struct vgd_vtest_batch *batch,
-                         uint8_t *bytes, struct vtest_memory *memory, uint32_t n_dwords)
+                         struct request *req)
 {
-    if (!is_within(batch->cmd_offset, batch->cmd_size, n_dwords) ||
-        !is_within(batch->sync_offset, (uint64_t)batch->sync_count * 3, n_dwords) ||
+    uint8_t *bytes = req->bytes;
+    struct vtest_memory *memory = req->memory;
+    if (!take_range(batch->cmd_offset, batch->cmd_size, req->n_dwords, &req->cmds_left) ||
+        !take_range(batch->sync_offset, (uint64_t)batch->sync_count * 3, req->n_dwords,
+                    &req->syncs_left) ||
         batch->ring_idx >= VGD_VTEST_TIMELINES) {
         vtest_client_drop(client, "a batch reaches outside its request");
         return false;
@@ -351,19 +368,25 @@ void vtest_submit2(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, ui
         vtest_client_drop(client, "SUBMIT_CMD2 has the wrong length");
         return;
     }
-    struct vtest_memory *memory = vtest_memory_new(client, gpa, n_bytes);
+    struct request req = {
+        .bytes = bytes,
+        .memory = vtest_memory_new(client, gpa, n_bytes),
+        .n_dwords = n_dwords,
+        .cmds_left = n_dwords,
+        .syncs_left = n_dwords,
+    };
     client->refs++;
-    for (uint32_t i = 0; i < cmd.batch_count && memory != NULL; i++) {
+    for (uint32_t i = 0; i < cmd.batch_count && req.memory != NULL; i++) {
         uint8_t fields[VGD_VTEST_BATCH_SIZE] = {0};
         size_t left = vgd_reader_left(&r);
         vgd_read_bytes(&r, fields, left < sizeof(fields) ? left : sizeof(fields));
         struct vgd_reader batch_r = vgd_reader_of(fields, sizeof(fields));
         struct vgd_vtest_batch batch = {0};
         if (vgd_vtest_batch_decode(&batch_r, &batch) != VGD_OK ||
-            !submit_batch(client, &batch, bytes, memory, n_dwords)) {
+            !submit_batch(client, &batch, &req)) {
             break;
         }
     }
-    vtest_memory_unref(memory);
+    vtest_memory_unref(req.memory);
     vtest_client_unref(client);
 }

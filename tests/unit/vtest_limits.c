@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rule: what a client can make the bridge do, hold and wait for is bounded, and comes out of its
+ * own share: others are served meanwhile, and none of them loses its connection for it.
+ */
+#include "vtest_fixture.h"
+
+RULE(a_stream_that_keeps_everybody_waiting_is_refused)
+{
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    enum { BYTES = 1 << 20, TIMES = 1000 };
+    ASK(fd, VGD_VTEST_RESOURCE_CREATE2, 0, 0, 64, 16, BYTES, 1, 1, 1, 0, 0, BYTES);
+    pump(b);
+    uint32_t id = 0;
+    get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
+    VGD_AUTO_FD file = get_fd(fd);
+    cr_assert_geq(file, 0);
+    settle(b);
+    static uint32_t stream[TIMES][14];
+    for (uint32_t i = 0; i < TIMES; i++) {
+        const uint32_t one[] = {43 | 13u << 16, id, 0, 0, 0, 0, 0, 0, 0, BYTES, 1, 1, 0, 1};
+        memcpy(stream[i], one, sizeof(one));
+    }
+    ask(fd, VGD_VTEST_SUBMIT_CMD, stream[0], TIMES * 14);
+    pump(b);
+    cr_assert(is_dropped(fd));
+}
+
+/* A SUBMIT_CMD2 whose batches all name the same @n_shared dwords, as commands or as syncs. */
+static void submit_shared(struct bed *b, int fd, uint32_t n_batches, uint32_t n_shared,
+                          bool are_syncs, uint32_t sync)
+{
+    static uint32_t words[1 + 64 * 8 + 3 * 1024];
+    uint32_t at = 1 + n_batches * 8;
+    words[0] = n_batches;
+    for (uint32_t i = 0; i < n_batches; i++) {
+        const uint32_t batch[8] = {VGD_VTEST_BATCH_FLAG_RING_IDX, at, are_syncs ? 0 : n_shared, at,
+                                   are_syncs ? n_shared / 3 : 0};
+        memcpy(words + 1 + i * 8, batch, sizeof(batch));
+    }
+    for (uint32_t i = 0; i < n_shared; i++) {
+        words[at + i] = are_syncs && i % 3 == 0 ? sync : 0;
+    }
+    ask(fd, VGD_VTEST_SUBMIT_CMD2, words, at + n_shared);
+    pump(b);
+}
+
+RULE(batches_do_not_multiply_what_a_request_holds)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        VGD_AUTO_FD fd = client_begin(b, 4);
+        ASK(fd, VGD_VTEST_CONTEXT_INIT, VGD_CAPSET_VENUS);
+        uint32_t sync = make_sync(b, fd, 0);
+        settle(b);
+        submit_shared(b, fd, 1, 3 * 1024, i == 0, sync);
+        cr_assert(!is_dropped(fd), "all of it, once");
+        settle(b);
+        submit_shared(b, fd, 64, 3 * 1024, i == 0, sync);
+        cr_assert(is_dropped(fd), "all of it, 64 times");
+        cr_assert_leq(vtest_fake_pending(b->dev), 4);
+        settle(b);
+    }
+}
+
+RULE(a_full_device_makes_clients_wait_not_the_bridge)
+{
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    static uint32_t many[500][3]; /* in one piece: the socket has room for so many bytes */
+    for (int i = 0; i < 500; i++) {
+        many[i][0] = 1;
+        many[i][1] = VGD_VTEST_SUBMIT_CMD;
+    }
+    put(fd, many, sizeof(many));
+    ASK(fd, VGD_VTEST_PROTOCOL_VERSION, 4);
+    pump(b);
+    cr_assert_lt(vtest_fake_pending(b->dev), 70, "the queue is bounded");
+    cr_assert(is_silent(fd));
+    settle(b);
+    uint32_t version;
+    get_reply(fd, VGD_VTEST_PROTOCOL_VERSION, &version, 1);
+}
+
+RULE(a_client_that_does_not_read_is_not_read)
+{
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    uint32_t request[4] = {2, VGD_VTEST_GET_CAPSET, VGD_CAPSET_VIRGL2, 2};
+    uint32_t n_sent = 0;
+    for (int quiet = 0; quiet < 3;) {
+        if (send(fd, request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(request)) {
+            n_sent++;
+            quiet = 0;
+            continue;
+        }
+        pump(b);
+        quiet++;
+    }
+    cr_assert_lt(n_sent, 40000, "its requests pile up in its own socket");
+    VGD_AUTO_FD other = client_begin(b, 4); /* others go on */
+    cr_assert_geq(other, 0);
+    static uint8_t reply[8 + 4 + 1408];
+    for (uint32_t i = 0; i < n_sent; i++) {
+        size_t n = 0;
+        while (n < sizeof(reply)) {
+            ssize_t now = recv(fd, reply + n, sizeof(reply) - n, MSG_DONTWAIT);
+            if (now > 0) {
+                n += (size_t)now;
+            } else {
+                pump(b);
+            }
+        }
+        cr_assert_eq(reply[sizeof(reply) - 1], 0x12, "reply %u", i);
+    }
+}
+
+RULE(there_is_a_limit_to_clients)
+{
+    static int fds[VGD_VTEST_CLIENTS_MAX + 1];
+    for (uint32_t i = 0; i < VGD_VTEST_CLIENTS_MAX + 1; i++) {
+        fds[i] = client_begin_raw(b);
+    }
+    pump(b);
+    cr_assert_eq(vgd_vtest_bridge_client_count(b->bridge), VGD_VTEST_CLIENTS_MAX);
+    cr_assert(is_dropped(fds[VGD_VTEST_CLIENTS_MAX]));
+    vgd_fd_closep(&fds[0]);
+    pump(b);
+    VGD_AUTO_FD next = client_begin(b, 4);
+    cr_assert_geq(next, 0);
+    vgd_fds_close(fds, VGD_VTEST_CLIENTS_MAX + 1);
+    pump(b);
+}
