@@ -29,10 +29,16 @@
 #define VGD_VTEST_BATCHES_MAX 64u /* each is a command: as many as have room in the queue */
 #define VGD_VTEST_SYNCS_MAX 65536u
 #define VGD_VTEST_WAITS_MAX 1024u
-#define VGD_VTEST_WAIT_ENTRIES_MAX 16384u /* of all its waits */
+#define VGD_VTEST_WAIT_ENTRIES_MAX 4096u /* of all its waits */
+#define VGD_VTEST_SIGNALS_MAX 4096u      /* of one SUBMIT_CMD2 */
 #define VGD_VTEST_QUERIES_MAX 65536u
 #define VGD_VTEST_ASKED_MAX 4096u                /* results of queries outstanding */
-#define VGD_VTEST_COPY_MAX (UINT64_C(512) << 20) /* what one stream moves to and from memory */
+#define VGD_VTEST_COPY_MAX (UINT64_C(512) << 20) /* what one request moves to and from memory */
+
+/* What one client may have under way; beyond it, it waits, and others have their turn. */
+#define VGD_VTEST_TURN_BYTES (8u << 20)    /* of work at a time; copied, mostly */
+#define VGD_VTEST_COMING_BYTES (64u << 20) /* to be copied from the device to its memory */
+#define VGD_VTEST_IN_FLIGHT 128u           /* commands; some may never be answered */
 
 struct vgd_vtest_bridge;
 

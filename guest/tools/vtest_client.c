@@ -11,6 +11,8 @@
 #define READ_PER_TURN_BYTES (256u << 10) /* then others have their turn */
 #define QUERY_FASTEST_NS UINT64_C(1000000)
 #define QUERY_SLOWEST_NS UINT64_C(64000000)
+#define REQUEST_COST_BYTES 1024u /* what a request costs, whatever it is */
+#define ROW_COST_BYTES 64u       /* what a row costs, however short */
 
 bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
 {
@@ -31,6 +33,8 @@ bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
 }
 
 /* A client may look at its memory for a result without asking us for anything. */
+static void on_turn(void *user);
+
 static void on_query_time(void *user)
 {
     struct vgd_vtest_bridge *bridge = user;
@@ -63,7 +67,10 @@ struct vgd_vtest_bridge *vgd_vtest_bridge_create(struct vgd_loop *loop,
     bridge->loop = loop;
     bridge->dev = dev;
     bridge->query_timer = vgd_timer_create(loop, on_query_time, bridge);
-    if (bridge->query_timer == NULL) {
+    bridge->turn_timer = vgd_timer_create(loop, on_turn, bridge);
+    if (bridge->query_timer == NULL || bridge->turn_timer == NULL) {
+        vgd_timer_destroy(&bridge->query_timer);
+        vgd_timer_destroy(&bridge->turn_timer);
         free(bridge);
         return NULL;
     }
@@ -77,6 +84,7 @@ void vgd_vtest_bridge_destroy(struct vgd_vtest_bridge *bridge)
     }
     vgd_vtest_bridge_drop_all(bridge, "the bridge ends");
     vgd_timer_destroy(&bridge->query_timer);
+    vgd_timer_destroy(&bridge->turn_timer);
     free(bridge);
 }
 
@@ -299,10 +307,38 @@ void vtest_client_stall(struct vtest_client *client)
     client->is_stalled = true;
 }
 
+void vtest_client_spend(struct vtest_client *client, uint64_t n_bytes)
+{
+    client->spent_bytes += n_bytes;
+    if (client->spent_bytes >= VGD_VTEST_TURN_BYTES && !client->is_gone) {
+        vgd_timer_start(client->bridge->turn_timer, 0);
+    }
+}
+
+bool vtest_client_may_copy(struct vtest_client *client, const struct vgd_vtest_span *span)
+{
+    uint64_t rows = (uint64_t)span->rows * span->layers; /* each lies in memory: no overflow */
+    uint64_t cost_bytes = rows * (span->row_bytes + ROW_COST_BYTES);
+    client->request_bytes += cost_bytes;
+    vtest_client_spend(client, cost_bytes);
+    if (client->request_bytes > VGD_VTEST_COPY_MAX) {
+        vtest_client_drop(client, "a request moves too many bytes");
+        return false;
+    }
+    return true;
+}
+
+static bool has_enough_in_flight(const struct vtest_client *client)
+{
+    return client->n_in_flight >= VGD_VTEST_IN_FLIGHT ||
+           client->coming_bytes >= VGD_VTEST_COMING_BYTES;
+}
+
 /* Is there nothing that keeps the next request from being looked at? */
 static bool may_run(const struct vtest_client *client)
 {
-    return !client->is_gone && !client->is_stalled && client->out == NULL &&
+    return !client->is_gone && !client->is_stalled && client->out == NULL && !client->is_held &&
+           !has_enough_in_flight(client) && client->spent_bytes < VGD_VTEST_TURN_BYTES &&
            vgd_vtest_device_has_room(client->dev);
 }
 
@@ -350,12 +386,14 @@ static bool begin_body(struct vtest_client *client, const struct vgd_vtest_hdr *
 /* The next request, if it is all there. False: there is nothing more to do now. */
 static bool next_request(struct vtest_client *client)
 {
+    client->request_bytes = 0;
     if (client->body.active) {
         fill_body(client);
         if (client->body.got_bytes < client->body.want_bytes) {
             return false;
         }
         client->body.active = false;
+        vtest_client_spend(client, REQUEST_COST_BYTES + client->body.got_bytes);
         vtest_command_long(client);
         return true;
     }
@@ -394,6 +432,7 @@ static bool next_request(struct vtest_client *client)
         consume(client, VGD_VTEST_HDR_SIZE + n_bytes);
         return begin_body(client, &hdr, client->body.transfer.data_bytes);
     }
+    vtest_client_spend(client, REQUEST_COST_BYTES);
     /* The bytes stay where they are while the request is carried out: nothing is read meanwhile. */
     vtest_command(client, hdr.cmd, at + VGD_VTEST_HDR_SIZE, n_bytes);
     consume(client, VGD_VTEST_HDR_SIZE + n_bytes);
@@ -410,7 +449,43 @@ static void run(struct vtest_client *client)
     while (may_run(client) && next_request(client)) {
     }
     client->is_running = false;
+    if (!client->is_gone && !client->is_held && has_enough_in_flight(client)) {
+        client->is_held = true;
+        vgd_vtest_device_await_all(client->dev, client->ctx_id);
+    }
     vtest_client_unref(client);
+}
+
+static void resume(struct vtest_client *client)
+{
+    if (!client->is_gone && !client->is_stalled && client->out == NULL) {
+        vgd_watch_set(client->watch, EPOLLIN);
+        run(client);
+    }
+}
+
+/* Call @fn for each client; it may drop that client. */
+static void for_each(struct vgd_vtest_bridge *bridge, void (*fn)(struct vtest_client *client))
+{
+    struct vtest_client *client = bridge->clients;
+    while (client != NULL) {
+        client->refs++;
+        fn(client);
+        struct vtest_client *next = client->next;
+        vtest_client_unref(client);
+        client = next;
+    }
+}
+
+static void new_turn(struct vtest_client *client)
+{
+    client->spent_bytes = 0;
+    resume(client);
+}
+
+static void on_turn(void *user)
+{
+    for_each(user, new_turn);
 }
 
 void vtest_client_go(struct vtest_client *client)
@@ -431,34 +506,27 @@ void vtest_client_progress(struct vtest_client *client)
         return;
     }
     vtest_look_at_queries(client);
+    bool was_held = client->is_held;
+    client->is_held = was_held && (client->n_in_flight > VGD_VTEST_IN_FLIGHT / 4 * 3 ||
+                                   client->coming_bytes >= VGD_VTEST_COMING_BYTES);
     if (client->waits_idle && client->n_busy > 0) {
         /* The last one has been answered before others: they are on different timelines. */
         if (client->last_busy == 0) {
             vgd_vtest_device_await_all(client->dev, client->ctx_id);
         }
-        return;
-    }
-    if (client->waits_idle) {
+    } else if (client->waits_idle) {
         client->waits_idle = false;
         uint32_t busy = 0;
         vtest_client_reply(client, VGD_VTEST_RESOURCE_BUSY_WAIT, &busy, sizeof(busy), NULL);
         vtest_client_go(client);
+    } else if (was_held && !client->is_held) {
+        resume(client);
     }
 }
 
 void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge)
 {
-    struct vtest_client *client = bridge->clients;
-    while (client != NULL) {
-        client->refs++;
-        if (!client->is_gone && !client->is_stalled && client->out == NULL) {
-            vgd_watch_set(client->watch, EPOLLIN);
-            run(client);
-        }
-        struct vtest_client *next = client->next;
-        vtest_client_unref(client);
-        client = next;
-    }
+    for_each(bridge, resume);
 }
 
 /* Read once. 1: something came, 0: nothing there, -1: the end. */

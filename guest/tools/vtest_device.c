@@ -15,7 +15,7 @@
 #include "vtest_device.h"
 #include "vtest_heap.h"
 
-#define QUEUE_SIZE 256u
+#define QUEUE_SIZE 1024u             /* several times what one client may have in flight */
 #define DRIVER_RAM_BYTES (64u << 20) /* rings, requests and responses */
 #define ROOM_COMMANDS 64u            /* what one message of a client may need in the queue */
 #define LAZY_ANSWERS 96u             /* so many may wait while nobody waits for any */

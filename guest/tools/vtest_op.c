@@ -46,12 +46,27 @@ struct vtest_op *vtest_op_new(struct vtest_client *client, struct vtest_resource
     return op;
 }
 
+void vtest_op_expect(struct vtest_op *op, struct vtest_resource *res,
+                     const struct vgd_vtest_span *span)
+{
+    if (!vtest_grow((void **)&op->copies, &op->copies_room, op->n_copies + 1,
+                    sizeof(*op->copies))) {
+        vtest_client_drop(op->client, "out of memory");
+        return;
+    }
+    op->copies[op->n_copies++] = (struct vtest_copy){.res = res, .span = *span};
+    res->refs++;
+    uint64_t n_bytes = span->row_bytes * span->rows * span->layers;
+    op->coming_bytes += n_bytes;
+    op->client->coming_bytes += n_bytes;
+}
+
 void vtest_op_free(struct vtest_op *op)
 {
     struct vtest_client *client = op->client;
     vtest_memory_unref(op->memory);
+    client->coming_bytes -= op->coming_bytes;
     for (uint32_t i = 0; i < op->n_copies; i++) {
-        op->copies[i].res->from_host_count--;
         vtest_resource_unref(op->copies[i].res);
     }
     for (uint32_t i = 0; i < op->n_signals; i++) {
@@ -109,6 +124,7 @@ static void op_done(void *user, const struct vgd_vtest_answer *answer)
 {
     struct vtest_op *op = user;
     struct vtest_client *client = op->client;
+    client->n_in_flight--;
     client->n_busy -= op->is_busy;
     if (client->last_busy == op->sent) {
         client->last_busy = 0;
@@ -134,6 +150,7 @@ static void op_done(void *user, const struct vgd_vtest_answer *answer)
 void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *body,
                    uint32_t body_bytes, uint64_t data_gpa, uint32_t data_bytes, uint32_t resp_bytes)
 {
+    op->client->n_in_flight++;
     op->client->n_busy += op->is_busy;
     struct vgd_vtest_send send = {
         .hdr = hdr,

@@ -19,6 +19,7 @@ struct vgd_vtest_bridge {
     uint32_t next_number;
     struct vgd_timer *query_timer; /* runs while results of queries are outstanding */
     uint64_t query_delay_ns;
+    struct vgd_timer *turn_timer; /* runs out at once, for those that had to let others go first */
 };
 
 /* Memory that a client and the device see: each has a file or span of its own, and what a transfer
@@ -33,7 +34,6 @@ struct vtest_resource {
     uint64_t shared_bytes;
     uint8_t *backing; /* in device memory, attached; NULL until the first transfer */
     uint64_t backing_gpa;
-    uint32_t from_host_count; /* transfers in flight that write the backing */
     bool is_blob;
     uint64_t blob_bytes;
     int file; /* of a shareable blob, for RESOURCE_EXPORT_FD; -1: none */
@@ -92,6 +92,11 @@ struct vtest_client {
     uint32_t version;
     uint32_t capset_id, ctx_id;
     bool has_context;
+    uint64_t request_bytes;     /* copied for the request that is being carried out */
+    uint64_t spent_bytes;       /* of work since its turn began */
+    uint64_t coming_bytes;      /* that commands in flight bring to its memory */
+    uint32_t n_in_flight;       /* commands */
+    bool is_held;               /* it has as much in flight as it may */
     bool is_stalled;            /* the answer to a request is outstanding: no other is looked at */
     bool waits_idle;            /* it is RESOURCE_BUSY_WAIT */
     bool is_unfenced;           /* work was submitted that no fence covers yet */
@@ -139,6 +144,7 @@ struct vtest_op {
     uint32_t number_bytes;
     struct vtest_copy *copies; /* from the device to the client */
     uint32_t n_copies, copies_room;
+    uint64_t coming_bytes; /* of those */
     struct vtest_asked *asked;
     uint32_t n_asked, asked_room;
     struct vtest_signal *signals;
@@ -158,6 +164,10 @@ void vtest_client_stall(struct vtest_client *client);
 void vtest_client_go(struct vtest_client *client);
 /** Answer a RESOURCE_BUSY_WAIT if there is nothing left to wait for, and carry out requests. */
 void vtest_client_progress(struct vtest_client *client);
+/** It cost us as much as copying @n_bytes. */
+void vtest_client_spend(struct vtest_client *client, uint64_t n_bytes);
+/** The same for copying @span. False: that is too much for one request, the client was dropped. */
+bool vtest_client_may_copy(struct vtest_client *client, const struct vgd_vtest_span *span);
 /** A query's result is going to appear in device memory: look for it by and by. */
 void vtest_expect_results(struct vgd_vtest_bridge *bridge);
 /** Room for @n elements in *@array. */
@@ -181,6 +191,9 @@ void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *bod
 void vtest_send_simple(struct vtest_client *client, struct vtest_resource *res, uint32_t type,
                        const void *body, uint32_t body_bytes, const char *why);
 bool vtest_is_error(const struct vgd_vtest_answer *answer);
+/** The device writes this part of @res while it carries out @op: copy it to the client then. */
+void vtest_op_expect(struct vtest_op *op, struct vtest_resource *res,
+                     const struct vgd_vtest_span *span);
 /** Never sent. */
 void vtest_op_free(struct vtest_op *op);
 

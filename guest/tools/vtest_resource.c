@@ -242,7 +242,7 @@ void vtest_transfer(struct vtest_client *client, const struct vgd_vtest_transfer
                                   .offset_bytes = transfer->offset_bytes};
     struct vgd_vtest_span span;
     bool fits = vgd_vtest_span_of(&res->picture, &move, res->shared_bytes, &span);
-    if (!vtest_resource_back(res)) {
+    if ((fits && !vtest_client_may_copy(client, &span)) || !vtest_resource_back(res)) {
         return;
     }
     struct vtest_op *op = vtest_op_new(client, res);
@@ -262,10 +262,8 @@ void vtest_transfer(struct vtest_client *client, const struct vgd_vtest_transfer
         client->is_unfenced = true;
         return;
     }
-    if (fits && vtest_grow((void **)&op->copies, &op->copies_room, 1, sizeof(*op->copies))) {
-        op->copies[op->n_copies++] = (struct vtest_copy){.res = res, .span = span};
-        res->refs++;
-        res->from_host_count++;
+    if (fits) {
+        vtest_op_expect(op, res, &span);
     }
     struct vgd_ctrl_hdr hdr = header_of(client, VGD_CMD_TRANSFER_FROM_HOST_3D, client->is_unfenced);
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
@@ -354,6 +352,7 @@ static void then_send_bytes(struct vtest_op *op, const struct vgd_vtest_answer *
     if (client->is_gone) {
         return;
     }
+    vtest_client_spend(client, op->number_bytes);
     vtest_client_send(client, (const uint8_t *)(uintptr_t)op->number, op->number_bytes, NULL);
     vtest_client_go(client);
 }

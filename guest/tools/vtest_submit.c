@@ -15,12 +15,9 @@
 #define QUERY_BYTES 16u
 #define QUERY_STATE_DONE 1u
 
-#define ROW_COST_BYTES 64u /* what a row costs, however short */
-
 struct walk {
     struct vtest_client *client;
     struct vtest_op *op;
-    uint64_t copied_bytes;
 };
 
 static uint32_t on_device_id(void *user, uint32_t res_id)
@@ -28,32 +25,6 @@ static uint32_t on_device_id(void *user, uint32_t res_id)
     const struct walk *walk = user;
     const struct vtest_resource *res = vtest_resource_find(walk->client, res_id);
     return res == NULL ? 0 : res->dev_id;
-}
-
-/* The device writes this part of @res while it carries out @op. */
-static void expect_copy(struct vtest_op *op, struct vtest_resource *res,
-                        const struct vgd_vtest_span *span)
-{
-    if (!vtest_grow((void **)&op->copies, &op->copies_room, op->n_copies + 1,
-                    sizeof(*op->copies))) {
-        vtest_client_drop(op->client, "out of memory");
-        return;
-    }
-    op->copies[op->n_copies++] = (struct vtest_copy){.res = res, .span = *span};
-    res->refs++;
-    res->from_host_count++;
-}
-
-/* One client must not keep all of them waiting. */
-static bool may_copy(struct walk *walk, const struct vgd_vtest_span *span)
-{
-    uint64_t rows = (uint64_t)span->rows * span->layers; /* each lies in memory: no overflow */
-    walk->copied_bytes += rows * (span->row_bytes + ROW_COST_BYTES);
-    if (walk->copied_bytes > VGD_VTEST_COPY_MAX) {
-        vtest_client_drop(walk->client, "a stream moves too many bytes");
-        return false;
-    }
-    return true;
 }
 
 static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *transfer)
@@ -65,13 +36,13 @@ static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *tran
     if (walk->client->is_gone || pixels == NULL || res == NULL || res->shared == NULL ||
         !vtest_resource_back(res) ||
         !vgd_vtest_span_of(&pixels->picture, &transfer->move, res->shared_bytes, &span) ||
-        !may_copy(walk, &span)) {
+        !vtest_client_may_copy(walk->client, &span)) {
         return; /* the device is going to say what it thinks of it */
     }
     if (transfer->to_host) {
         vtest_resource_to_device(res, &span);
     } else {
-        expect_copy(walk->op, res, &span);
+        vtest_op_expect(walk->op, res, &span);
     }
 }
 
@@ -85,8 +56,10 @@ static void on_host_writes(void *user, uint32_t res_id)
     uint64_t n =
         res->shared_bytes < HOST_WRITES_MAX_BYTES ? res->shared_bytes : HOST_WRITES_MAX_BYTES;
     struct vgd_vtest_span span = {.row_bytes = n, .rows = 1, .layers = 1};
-    vtest_resource_to_device(res, &span);
-    expect_copy(walk->op, res, &span);
+    if (vtest_client_may_copy(walk->client, &span)) {
+        vtest_resource_to_device(res, &span);
+        vtest_op_expect(walk->op, res, &span);
+    }
 }
 
 static void on_query_gone(void *user, uint32_t handle)
@@ -141,6 +114,7 @@ static void on_query_asked(void *user, uint32_t handle)
         !find_result(walk->client, query->res_id, query->offset_bytes, &shared, &backing)) {
         return;
     }
+    vtest_client_spend(walk->client, QUERY_BYTES);
     memcpy(backing, shared, QUERY_BYTES); /* not the state of its last result */
     if (vtest_grow((void **)&op->asked, &op->asked_room, op->n_asked + 1, sizeof(*op->asked))) {
         op->asked[op->n_asked++] =
@@ -151,6 +125,7 @@ static void on_query_asked(void *user, uint32_t handle)
 void vtest_look_at_queries(struct vtest_client *client)
 {
     uint32_t n_left = 0;
+    vtest_client_spend(client, (uint64_t)client->n_asked * QUERY_BYTES);
     for (uint32_t i = 0; i < client->n_asked; i++) {
         struct vtest_asked asked = client->asked[i];
         uint8_t *shared;
@@ -373,7 +348,7 @@ void vtest_submit2(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, ui
         .memory = vtest_memory_new(client, gpa, n_bytes),
         .n_dwords = n_dwords,
         .cmds_left = n_dwords,
-        .syncs_left = n_dwords,
+        .syncs_left = n_dwords < 3 * VGD_VTEST_SIGNALS_MAX ? n_dwords : 3 * VGD_VTEST_SIGNALS_MAX,
     };
     client->refs++;
     for (uint32_t i = 0; i < cmd.batch_count && req.memory != NULL; i++) {

@@ -569,6 +569,11 @@ uint64_t vtest_fake_memory_used(const struct vgd_vtest_device *dev)
     return vgd_vtest_heap_used(dev->heap);
 }
 
+void vtest_fake_set_queue(struct vgd_vtest_device *dev, uint32_t queue_commands)
+{
+    dev->queue_commands = queue_commands;
+}
+
 void vtest_fake_set_window(struct vgd_vtest_device *dev, bool is_there)
 {
     dev->has_window = is_there;

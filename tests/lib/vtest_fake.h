@@ -49,6 +49,8 @@ uint8_t *vtest_fake_backing(struct vgd_vtest_device *dev, uint32_t dev_id);
 uint32_t vtest_fake_resources(const struct vgd_vtest_device *dev);
 uint32_t vtest_fake_contexts(const struct vgd_vtest_device *dev);
 uint64_t vtest_fake_memory_used(const struct vgd_vtest_device *dev);
+/** Room for so many commands from now on. */
+void vtest_fake_set_queue(struct vgd_vtest_device *dev, uint32_t queue_commands);
 void vtest_fake_set_window(struct vgd_vtest_device *dev, bool is_there);
 
 #endif

@@ -5,6 +5,8 @@
  */
 #include "vtest_fixture.h"
 
+#include <errno.h>
+
 RULE(a_stream_that_keeps_everybody_waiting_is_refused)
 {
     VGD_AUTO_FD fd = client_begin(b, 4);
@@ -127,4 +129,173 @@ RULE(there_is_a_limit_to_clients)
     cr_assert_geq(next, 0);
     vgd_fds_close(fds, VGD_VTEST_CLIENTS_MAX + 1);
     pump(b);
+}
+
+/* More than fits into the socket: the bridge reads meanwhile. */
+static void put_all(struct bed *b, int fd, const void *bytes, size_t n_bytes)
+{
+    for (size_t at = 0; at < n_bytes;) {
+        ssize_t n =
+            send(fd, (const uint8_t *)bytes + at, n_bytes - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN) {
+            return; /* the bridge has had enough of it */
+        }
+        at += n > 0 ? (size_t)n : 0;
+        vgd_loop_turn(b->loop, 0);
+    }
+}
+
+/* A buffer of which only the number is wanted. */
+static uint32_t make_large(struct bed *b, int fd, uint32_t n_bytes)
+{
+    uint8_t *memory;
+    uint32_t id = make_buffer(b, fd, n_bytes, &memory);
+    (void)munmap(memory, n_bytes);
+    return id;
+}
+
+RULE(a_client_that_moves_much_lets_others_go_first)
+{
+    enum { BYTES = 4 << 20, TIMES = 50 };
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    VGD_AUTO_FD other = client_begin(b, 4);
+    uint32_t id = make_large(b, fd, BYTES);
+    settle(b);
+    for (uint32_t i = 0; i < TIMES; i++) {
+        ASK(fd, VGD_VTEST_TRANSFER_PUT2, id, 0, 0, 0, 0, BYTES, 1, 1, BYTES, 0);
+    }
+    ASK(fd, VGD_VTEST_PROTOCOL_VERSION, 4);
+    ask(other, VGD_VTEST_PING_PROTOCOL_VERSION, NULL, 0);
+    vgd_loop_turn(b->loop, 0);
+    cr_assert_leq(vtest_fake_pending(b->dev), 4, "%u transfers in one turn",
+                  vtest_fake_pending(b->dev));
+    get_reply(other, VGD_VTEST_PING_PROTOCOL_VERSION, NULL, 0);
+    /* By and by it gets there, without having to ask again. */
+    for (int i = 0; i < 10000 && is_silent(fd); i++) {
+        vgd_loop_turn(b->loop, 1);
+        vtest_fake_answer_all(b->dev);
+    }
+    uint32_t version;
+    get_reply(fd, VGD_VTEST_PROTOCOL_VERSION, &version, 1);
+}
+
+RULE(what_comes_from_the_device_is_bounded)
+{
+    enum { BYTES = 16 << 20, TIMES = 40 };
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    uint32_t id = make_large(b, fd, BYTES);
+    settle(b);
+    for (uint32_t i = 0; i < TIMES; i++) {
+        ASK(fd, VGD_VTEST_TRANSFER_GET2, id, 0, 0, 0, 0, BYTES, 1, 1, BYTES, 0);
+    }
+    ASK(fd, VGD_VTEST_RESOURCE_BUSY_WAIT, 0, VGD_VTEST_BUSY_WAIT_WAIT);
+    for (int i = 0; i < 50; i++) {
+        vgd_loop_turn(b->loop, 1);
+    }
+    uint32_t n = vtest_fake_pending(b->dev);
+    cr_assert_leq(n, 2 + VGD_VTEST_COMING_BYTES / BYTES, "%u under way", n);
+    cr_assert(vtest_fake_is_awaited(b->dev, n - 1), "or their answers would not be looked at");
+    for (int i = 0; i < 10000 && is_silent(fd); i++) {
+        vtest_fake_answer_all(b->dev);
+        vgd_loop_turn(b->loop, 1);
+    }
+    uint32_t busy = 9;
+    get_reply(fd, VGD_VTEST_RESOURCE_BUSY_WAIT, &busy, 1);
+    cr_assert_eq(busy, 0);
+}
+
+RULE(a_short_stream_cannot_move_without_end)
+{
+    enum { TIMES = 140000 };
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    uint32_t id = make_large(b, fd, 4096);
+    settle(b);
+    uint32_t(*stream)[2] = malloc(TIMES * sizeof(*stream));
+    cr_assert_not_null(stream);
+    for (uint32_t i = 0; i < TIMES; i++) { /* GET_MEMORY_INFO: the host writes a page */
+        stream[i][0] = 50 | 1u << 16;
+        stream[i][1] = id;
+    }
+    const uint32_t hdr[2] = {TIMES * 2, VGD_VTEST_SUBMIT_CMD};
+    put(fd, hdr, sizeof(hdr));
+    put_all(b, fd, stream, TIMES * sizeof(*stream));
+    free(stream);
+    pump(b);
+    cr_assert(is_dropped(fd));
+}
+
+RULE(a_transfer_of_endless_rows_is_refused)
+{
+    enum { BYTES = 16 << 20 };
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    /* A volume of one pixel a layer: a byte each. */
+    ASK(fd, VGD_VTEST_RESOURCE_CREATE2, 0, 3, 64, 8, 1, 1, BYTES, 1, 0, 0, BYTES);
+    pump(b);
+    uint32_t id = 0;
+    get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
+    VGD_AUTO_FD file = get_fd(fd);
+    cr_assert_geq(file, 0);
+    settle(b);
+    ASK(fd, VGD_VTEST_TRANSFER_PUT2, id, 0, 0, 0, 0, 1, 1, BYTES, BYTES, 0);
+    pump(b);
+    cr_assert(is_dropped(fd));
+}
+
+RULE(fences_that_never_come_stop_only_their_client)
+{
+    enum { TIMES = 400 };
+    vtest_fake_set_queue(b->dev, 1024);
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    ASK(fd, VGD_VTEST_CONTEXT_INIT, VGD_CAPSET_VENUS);
+    uint32_t sync = make_sync(b, fd, 0);
+    settle(b);
+    static uint32_t all[TIMES][14]; /* in one piece: the socket has room for so many bytes */
+    for (uint32_t i = 0; i < TIMES; i++) {
+        const uint32_t one[14] = {12,    VGD_VTEST_SUBMIT_CMD2,
+                                  1,     VGD_VTEST_BATCH_FLAG_RING_IDX,
+                                  0,     0,
+                                  9,     1,
+                                  5,     0,
+                                  0,     sync,
+                                  i + 1, 0};
+        memcpy(all[i], one, sizeof(one));
+    }
+    put(fd, all, sizeof(all));
+    ASK(fd, VGD_VTEST_SYNC_READ, sync);
+    pump(b);
+    cr_assert_leq(vtest_fake_pending(b->dev), VGD_VTEST_IN_FLIGHT + VGD_VTEST_BATCHES_MAX);
+    uint8_t *memory;
+    VGD_AUTO_FD other = client_begin(b, 4);
+    (void)make_buffer(b, other, 64, &memory);
+    (void)munmap(memory, 64);
+    settle(b);
+    uint32_t value[2] = {0};
+    get_reply(fd, VGD_VTEST_SYNC_READ, value, 2);
+    cr_assert_geq(value[0], TIMES - VGD_VTEST_IN_FLIGHT);
+}
+
+/* Waiting for all of it with as much in flight as there may be. */
+RULE(a_wait_ends_whatever_was_in_flight)
+{
+    vtest_fake_set_queue(b->dev, 1024);
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    uint8_t *memory;
+    uint32_t id = make_buffer(b, fd, 64, &memory);
+    (void)munmap(memory, 64);
+    settle(b);
+    /* Memory for it, transfers without a fence, and the wait's fence: as much as there may be. */
+    static uint32_t all[VGD_VTEST_IN_FLIGHT - 2][12];
+    for (uint32_t i = 0; i < VGD_VTEST_IN_FLIGHT - 2; i++) {
+        const uint32_t one[12] = {10, VGD_VTEST_TRANSFER_PUT2, id, 0, 0, 0, 0, 4, 1, 1, 4, 0};
+        memcpy(all[i], one, sizeof(one));
+    }
+    put(fd, all, sizeof(all));
+    ASK(fd, VGD_VTEST_RESOURCE_BUSY_WAIT, 0, VGD_VTEST_BUSY_WAIT_WAIT);
+    ASK(fd, VGD_VTEST_PROTOCOL_VERSION, 4);
+    pump(b);
+    cr_assert_eq(vtest_fake_pending(b->dev), VGD_VTEST_IN_FLIGHT);
+    settle(b);
+    uint32_t word = 9;
+    get_reply(fd, VGD_VTEST_RESOURCE_BUSY_WAIT, &word, 1);
+    get_reply(fd, VGD_VTEST_PROTOCOL_VERSION, &word, 1);
 }
