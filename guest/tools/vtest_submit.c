@@ -72,6 +72,9 @@ static void on_query_made(void *user, uint32_t handle, uint32_t res_id, uint32_t
 {
     const struct walk *walk = user;
     struct vtest_client *client = walk->client;
+    if (client->is_gone) {
+        return; /* nobody would free it */
+    }
     on_query_gone(user, handle);
     struct vtest_query *query = calloc(1, sizeof(*query));
     if (query == NULL || client->queries.used_count >= VGD_VTEST_QUERIES_MAX ||

@@ -6,6 +6,7 @@
 #include "vtest_fixture.h"
 
 #include <errno.h>
+#include <malloc.h>
 
 RULE(a_stream_that_keeps_everybody_waiting_is_refused)
 {
@@ -298,4 +299,35 @@ RULE(a_wait_ends_whatever_was_in_flight)
     uint32_t word = 9;
     get_reply(fd, VGD_VTEST_RESOURCE_BUSY_WAIT, &word, 1);
     get_reply(fd, VGD_VTEST_PROTOCOL_VERSION, &word, 1);
+}
+
+RULE(a_client_that_was_sent_away_leaves_no_queries)
+{
+    enum { MOVES = 600, QUERIES = 20000, ROUNDS = 5 };
+    static uint32_t words[MOVES * 14 + QUERIES * 5];
+    size_t before = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        VGD_AUTO_FD fd = client_begin(b, 4);
+        uint32_t id = make_large(b, fd, 1 << 20);
+        settle(b);
+        for (uint32_t i = 0; i < MOVES; i++) { /* too much: it is sent away in the middle */
+            const uint32_t one[14] = {43 | 13u << 16, id, 0, 0, 0, 0, 0, 0, 0, 1 << 20, 1, 1, 0, 1};
+            memcpy(words + (size_t)i * 14, one, sizeof(one));
+        }
+        for (uint32_t i = 0; i < QUERIES; i++) {
+            const uint32_t one[5] = {1 | 9u << 8 | 4u << 16, i + 1, 0, 0, id};
+            memcpy(words + MOVES * 14 + (size_t)i * 5, one, sizeof(one));
+        }
+        const uint32_t hdr[2] = {sizeof(words) / 4, VGD_VTEST_SUBMIT_CMD};
+        put(fd, hdr, sizeof(hdr));
+        put_all(b, fd, words, sizeof(words));
+        pump(b);
+        cr_assert(is_dropped(fd));
+        settle(b);
+        if (round == 0) {
+            before = mallinfo2().uordblks;
+        }
+    }
+    size_t after = mallinfo2().uordblks;
+    cr_assert_leq(after, before + 65536, "%zu bytes, %zu before", after, before);
 }
