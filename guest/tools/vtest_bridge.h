@@ -20,13 +20,13 @@
 
 /* What one client may ask for; beyond it is dropped. */
 #define VGD_VTEST_CLIENTS_MAX 256u
-#define VGD_VTEST_NAME_MAX 4096u
 #define VGD_VTEST_RESOURCES_MAX 16384u
 #define VGD_VTEST_MEMORY_MAX (UINT64_C(4) << 30) /* shared memory and blobs in guest memory */
 #define VGD_VTEST_SUBMIT_MAX (16u << 20)         /* one SUBMIT_CMD, SUBMIT_CMD2, TRANSFER_PUT */
 #define VGD_VTEST_GET_MAX (64u << 20)            /* one TRANSFER_GET */
 #define VGD_VTEST_BLOB_MAX (UINT64_C(64) << 30)
-#define VGD_VTEST_BATCHES_MAX 64u /* each is a command: as many as have room in the queue */
+#define VGD_VTEST_EXPORTS_MAX 1024u /* shareable blobs: each is a descriptor here */
+#define VGD_VTEST_BATCHES_MAX 64u   /* each is a command: as many as have room in the queue */
 #define VGD_VTEST_SYNCS_MAX 65536u
 #define VGD_VTEST_WAITS_MAX 1024u
 #define VGD_VTEST_WAIT_ENTRIES_MAX 4096u /* of all its waits */

@@ -139,6 +139,7 @@ static void then_give_context(struct vtest_op *op, const struct vgd_vtest_answer
 
 static void release_all(struct vtest_client *client)
 {
+    vtest_range_forget(client);
     /* The context first: what it holds of the resources goes with it at once. */
     if (client->has_context) {
         client->has_context = false;
@@ -480,6 +481,7 @@ static void for_each(struct vgd_vtest_bridge *bridge, void (*fn)(struct vtest_cl
 static void new_turn(struct vtest_client *client)
 {
     client->spent_bytes = 0;
+    vtest_range_take(client);
     resume(client);
 }
 

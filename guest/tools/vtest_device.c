@@ -180,11 +180,6 @@ bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev)
     return dev->has_context_init;
 }
 
-bool vgd_vtest_device_has_window(const struct vgd_vtest_device *dev)
-{
-    return dev->has_window;
-}
-
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes)
 {
     return vgd_guest_window_alloc(dev->gpu, n_bytes);

@@ -71,9 +71,7 @@ const struct vgd_vtest_capset *vgd_vtest_device_capset(const struct vgd_vtest_de
                                                        uint32_t id);
 /** Was CONTEXT_INIT negotiated: contexts of a kind, fences on their rings? */
 bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev);
-/** Is there a host-visible region? */
-bool vgd_vtest_device_has_window(const struct vgd_vtest_device *dev);
-/** A free range of the region; UINT64_MAX: none. */
+/** A free range of the host-visible region; UINT64_MAX: none, or there is no region. */
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes);
 void vgd_vtest_device_window_free(struct vgd_vtest_device *dev, uint64_t offset, uint64_t n_bytes);
 /** A new descriptor of the file mapped at @offset, -1: none, or it does not begin at the file's

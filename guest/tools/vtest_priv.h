@@ -16,6 +16,8 @@ struct vgd_vtest_bridge {
     struct vgd_vtest_device *dev;
     struct vtest_client *clients; /* connected and gone */
     uint32_t n_connected, n_objects;
+    uint32_t n_ranges;        /* of the host-visible region that resources have */
+    uint32_t n_range_waiters; /* clients that want one */
     uint32_t next_number;
     struct vgd_timer *query_timer; /* runs while results of queries are outstanding */
     uint64_t query_delay_ns;
@@ -34,7 +36,7 @@ struct vtest_resource {
     uint64_t shared_bytes;
     uint8_t *backing; /* in device memory, attached; NULL until the first transfer */
     uint64_t backing_gpa;
-    bool is_blob;
+    bool is_blob, is_shareable;
     uint64_t blob_bytes;
     int file; /* of a shareable blob, for RESOURCE_EXPORT_FD; -1: none */
     uint64_t window_offset, window_bytes; /* while it is mapped there; 0 bytes: not */
@@ -92,11 +94,12 @@ struct vtest_client {
     uint32_t version;
     uint32_t capset_id, ctx_id;
     bool has_context;
-    uint64_t request_bytes;     /* copied for the request that is being carried out */
-    uint64_t spent_bytes;       /* of work since its turn began */
-    uint64_t coming_bytes;      /* that commands in flight bring to its memory */
-    uint32_t n_in_flight;       /* commands */
-    bool is_held;               /* it has as much in flight as it may */
+    uint64_t request_bytes;             /* copied for the request that is being carried out */
+    uint64_t spent_bytes;               /* of work since its turn began */
+    uint64_t coming_bytes;              /* that commands in flight bring to its memory */
+    uint32_t n_in_flight;               /* commands */
+    struct vtest_resource *wants_range; /* that is to be mapped when there is room; NULL: none */
+    bool is_held;                       /* it has as much in flight as it may */
     bool is_stalled;            /* the answer to a request is outstanding: no other is looked at */
     bool waits_idle;            /* it is RESOURCE_BUSY_WAIT */
     bool is_unfenced;           /* work was submitted that no fence covers yet */
@@ -104,6 +107,7 @@ struct vtest_client {
     uint64_t last_busy;         /* the number of the last of them; 0: it is answered */
     struct vgd_idmap resources; /* struct vtest_resource by the client's number */
     uint64_t memory_bytes;
+    uint32_t n_exports;       /* resources with a file */
     struct vgd_idmap queries; /* struct vtest_query by handle */
     struct vtest_asked *asked;
     uint32_t n_asked, asked_room;
@@ -220,6 +224,12 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
 /* vtest_blob.c */
 void vtest_resource_create_blob(struct vtest_client *client,
                                 const struct vgd_vtest_resource_create_blob *blob);
+/** Give the range of @res back, if it has one. @is_free: others may have it. */
+void vtest_range_release(struct vtest_resource *res, bool is_free);
+/** Map what the client waits for, if there is room now. */
+void vtest_range_take(struct vtest_client *client);
+/** It waits no longer. */
+void vtest_range_forget(struct vtest_client *client);
 void vtest_resource_export(struct vtest_client *client, uint32_t id);
 
 /* vtest_submit.c */

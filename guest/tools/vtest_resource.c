@@ -27,10 +27,9 @@ void vtest_resource_unref(struct vtest_resource *res)
     if (res->backing != NULL) {
         vgd_vtest_device_free(dev, res->backing_gpa, res->shared_bytes);
     }
-    if (res->window_bytes != 0) {
-        vgd_vtest_device_window_free(dev, res->window_offset, res->window_bytes);
-    }
+    vtest_range_release(res, true);
     vgd_vtest_device_give_resource_id(dev, res->dev_id);
+    res->client->n_exports -= res->file >= 0;
     vgd_fd_closep(&res->file);
     vtest_client_unref(res->client);
     free(res);

@@ -227,11 +227,6 @@ bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev)
     return true;
 }
 
-bool vgd_vtest_device_has_window(const struct vgd_vtest_device *dev)
-{
-    return dev->has_window;
-}
-
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes)
 {
     uint64_t offset;

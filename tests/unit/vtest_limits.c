@@ -331,3 +331,39 @@ RULE(a_client_that_was_sent_away_leaves_no_queries)
     size_t after = mallinfo2().uordblks;
     cr_assert_leq(after, before + 65536, "%zu bytes, %zu before", after, before);
 }
+
+RULE(blobs_wait_for_room_in_the_region)
+{
+    enum { MIB = 700 }; /* of 1024: only one at a time */
+    VGD_AUTO_FD one = client_begin(b, 4);
+    VGD_AUTO_FD two = client_begin(b, 4);
+    const int fds[2] = {one, two};
+    for (int i = 0; i < 2; i++) {
+        ASK(fds[i], VGD_VTEST_CONTEXT_INIT, VGD_CAPSET_VENUS);
+        ASK(fds[i], VGD_VTEST_RESOURCE_CREATE_BLOB, VGD_VTEST_BLOB_TYPE_HOST3D,
+            VGD_VTEST_BLOB_FLAG_MAPPABLE, MIB << 20, 0, 7, 0);
+        pump(b);
+    }
+    for (int i = 0; i < 1000 && (is_silent(one) || is_silent(two)); i++) {
+        vtest_fake_answer_all(b->dev);
+        vgd_loop_turn(b->loop, 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        uint32_t id = 0;
+        get_reply(fds[i], VGD_VTEST_RESOURCE_CREATE_BLOB, &id, 1);
+        VGD_AUTO_FD file = get_fd(fds[i]);
+        cr_assert_geq(file, 0);
+    }
+    /* What never fits is no reason to wait; nor is what another one waits for when that one goes.
+     */
+    ASK(one, VGD_VTEST_RESOURCE_CREATE_BLOB, VGD_VTEST_BLOB_TYPE_HOST3D,
+        VGD_VTEST_BLOB_FLAG_MAPPABLE, 0, 1, 7, 0);
+    pump(b);
+    cr_assert(is_dropped(one));
+    settle(b);
+    vtest_fake_set_window(b->dev, false);
+    ASK(two, VGD_VTEST_RESOURCE_CREATE_BLOB, VGD_VTEST_BLOB_TYPE_HOST3D,
+        VGD_VTEST_BLOB_FLAG_MAPPABLE, 4096, 0, 7, 0);
+    pump(b);
+    cr_assert(is_dropped(two), "there is no region at all");
+}
