@@ -35,6 +35,10 @@
 #define VGD_VTEST_ASKED_MAX 4096u                /* results of queries outstanding */
 #define VGD_VTEST_COPY_MAX (UINT64_C(512) << 20) /* what one request moves to and from memory */
 
+/* Of what all share (device memory, numbers of resources) a client may have so many times what is
+ * left: whoever comes late finds something. */
+#define VGD_VTEST_SHARE 2u
+
 /* What one client may have under way; beyond it, it waits, and others have their turn. */
 #define VGD_VTEST_TURN_BYTES (8u << 20)    /* of work at a time; copied, mostly */
 #define VGD_VTEST_COMING_BYTES (64u << 20) /* to be copied from the device to its memory */

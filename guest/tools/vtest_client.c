@@ -161,7 +161,7 @@ static void release_all(struct vtest_client *client)
     vtest_forget_queries(client);
     vtest_syncs_forget(client);
     if (client->body.memory != NULL) {
-        vgd_vtest_device_free(client->dev, client->body.gpa, client->body.want_bytes);
+        vtest_memory_give(client, client->body.gpa, client->body.want_bytes);
         client->body.memory = NULL;
     }
 }
@@ -371,9 +371,8 @@ static bool begin_body(struct vtest_client *client, const struct vgd_vtest_hdr *
         vtest_client_drop(client, "a request is too long");
         return false;
     }
-    client->body.memory = vgd_vtest_device_alloc_raw(client->dev, n_bytes, &client->body.gpa);
+    client->body.memory = vtest_memory_take(client, n_bytes, true, &client->body.gpa);
     if (client->body.memory == NULL) {
-        vtest_client_drop(client, "no device memory is left");
         return false;
     }
     client->body.active = true;

@@ -22,7 +22,6 @@
 #define BIG_BYTES (256u << 10)       /* from here on memory goes back to the kernel when freed */
 #define CAPSETS_MAX 16u
 #define CAPSET_MAX_BYTES 4000u
-#define IDS_MAX 60000u
 #define CONTEXTS_MAX 1000u
 
 /* virgl_caps_v2 (virgl_hw.h): where capability_bits lies, and one bit of its highest byte. */
@@ -57,7 +56,7 @@ struct vgd_vtest_device {
     int backend_fd; /* a copy, to watch */
     struct vgd_vtest_heap *heap;
     uint8_t *memory; /* borrowed of the guest's RAM */
-    uint64_t memory_gpa;
+    uint64_t memory_gpa, memory_bytes;
     struct list in_flight, waiting;
     uint32_t n_waiting;
     struct pending *free_pending;
@@ -118,6 +117,11 @@ uint32_t vgd_vtest_device_take_context_id(struct vgd_vtest_device *dev)
 void vgd_vtest_device_give_context_id(struct vgd_vtest_device *dev, uint32_t id)
 {
     give_id(&dev->contexts, id);
+}
+
+uint64_t vgd_vtest_device_memory_bytes(const struct vgd_vtest_device *dev)
+{
+    return dev->memory_bytes;
 }
 
 uint8_t *vgd_vtest_device_alloc_raw(struct vgd_vtest_device *dev, uint64_t n_bytes,
@@ -521,6 +525,7 @@ static enum vgd_status bring_up(struct vgd_vtest_device *dev, int *fd,
     }
     dev->memory =
         vgd_guest_ram_reserve(vgd_guest_gpu_ram(dev->gpu), config->memory_bytes, &dev->memory_gpa);
+    dev->memory_bytes = config->memory_bytes;
     dev->heap = vgd_vtest_heap_create(config->memory_bytes);
     if (dev->memory == NULL || dev->heap == NULL) {
         return VGD_NO_MEMORY;
@@ -563,7 +568,7 @@ struct vgd_vtest_device *vgd_vtest_device_open(struct vgd_loop *loop, int *fd,
     dev->spin_ns = (uint64_t)config->spin_us * 1000;
     dev->in_flight.end = &dev->in_flight.first;
     dev->waiting.end = &dev->waiting.first;
-    dev->resources = (struct ids){.next = 1, .max = IDS_MAX};
+    dev->resources = (struct ids){.next = 1, .max = VGD_VTEST_RESOURCE_IDS};
     dev->contexts = (struct ids){.next = 1, .max = CONTEXTS_MAX};
     *out_status = bring_up(dev, fd, config);
     if (*out_status != VGD_OK) {

@@ -14,6 +14,7 @@
 #include "status.h"
 #include "virtio_gpu.h"
 
+#define VGD_VTEST_RESOURCE_IDS 60000u
 #define VGD_VTEST_BODY_MAX 256u /* of a command, without the bytes in device memory */
 
 struct vgd_vtest_device;
@@ -48,6 +49,8 @@ void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number);
 /** The same for every command of context @ctx_id. */
 void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id);
 
+/** All the device memory that there is, free or not. */
+uint64_t vgd_vtest_device_memory_bytes(const struct vgd_vtest_device *dev);
 /** Device memory, in a row, zeroed. NULL: there is none left. */
 uint8_t *vgd_vtest_device_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes, uint64_t *out_gpa);
 /** The same with what was in it before: for bytes that are all going to be written. */

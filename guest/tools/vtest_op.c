@@ -4,15 +4,43 @@
 
 #include "vtest_priv.h"
 
+uint8_t *vtest_memory_take(struct vtest_client *client, uint64_t n_bytes, bool is_raw,
+                           uint64_t *out_gpa)
+{
+    struct vgd_vtest_bridge *bridge = client->bridge;
+    uint64_t left_bytes = vgd_vtest_device_memory_bytes(client->dev) - bridge->device_bytes;
+    uint8_t *memory = NULL;
+    if (n_bytes <= left_bytes &&
+        client->device_bytes + n_bytes <= VGD_VTEST_SHARE * (left_bytes - n_bytes)) {
+        memory = is_raw ? vgd_vtest_device_alloc_raw(client->dev, n_bytes, out_gpa)
+                        : vgd_vtest_device_alloc(client->dev, n_bytes, out_gpa);
+    }
+    if (memory == NULL) {
+        vtest_client_drop(client, "no device memory is left for it");
+        return NULL;
+    }
+    client->device_bytes += n_bytes;
+    bridge->device_bytes += n_bytes;
+    return memory;
+}
+
+void vtest_memory_give(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes)
+{
+    vgd_vtest_device_free(client->dev, gpa, n_bytes);
+    client->device_bytes -= n_bytes;
+    client->bridge->device_bytes -= n_bytes;
+}
+
 struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes)
 {
     struct vtest_memory *memory = malloc(sizeof(*memory));
     if (memory == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_memory_give(client, gpa, n_bytes);
         vtest_client_drop(client, "out of memory");
         return NULL;
     }
-    *memory = (struct vtest_memory){.dev = client->dev, .refs = 1, .gpa = gpa, .n_bytes = n_bytes};
+    *memory = (struct vtest_memory){.client = client, .refs = 1, .gpa = gpa, .n_bytes = n_bytes};
+    client->refs++;
     return memory;
 }
 
@@ -25,7 +53,8 @@ struct vtest_memory *vtest_memory_ref(struct vtest_memory *memory)
 void vtest_memory_unref(struct vtest_memory *memory)
 {
     if (memory != NULL && --memory->refs == 0) {
-        vgd_vtest_device_free(memory->dev, memory->gpa, memory->n_bytes);
+        vtest_memory_give(memory->client, memory->gpa, memory->n_bytes);
+        vtest_client_unref(memory->client);
         free(memory);
     }
 }

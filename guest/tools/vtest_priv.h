@@ -16,6 +16,8 @@ struct vgd_vtest_bridge {
     struct vgd_vtest_device *dev;
     struct vtest_client *clients; /* connected and gone */
     uint32_t n_connected, n_objects;
+    uint64_t device_bytes;    /* device memory that clients have */
+    uint32_t n_resources;     /* on the device */
     uint32_t n_ranges;        /* of the host-visible region that resources have */
     uint32_t n_range_waiters; /* clients that want one */
     uint32_t next_number;
@@ -107,6 +109,8 @@ struct vtest_client {
     uint64_t last_busy;         /* the number of the last of them; 0: it is answered */
     struct vgd_idmap resources; /* struct vtest_resource by the client's number */
     uint64_t memory_bytes;
+    uint64_t device_bytes;    /* of device memory */
+    uint32_t n_resources;     /* on the device */
     uint32_t n_exports;       /* resources with a file */
     struct vgd_idmap queries; /* struct vtest_query by handle */
     struct vtest_asked *asked;
@@ -130,7 +134,7 @@ struct vtest_signal {
 
 /* Device memory that commands in flight share. */
 struct vtest_memory {
-    struct vgd_vtest_device *dev;
+    struct vtest_client *client; /* with a reference */
     uint32_t refs;
     uint64_t gpa, n_bytes;
 };
@@ -178,6 +182,11 @@ void vtest_expect_results(struct vgd_vtest_bridge *bridge);
 bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes);
 
 /* vtest_op.c */
+/** Device memory for the client, zeroed or @is_raw. NULL: that is more than its share, or there is
+ *  none; the client was dropped. */
+uint8_t *vtest_memory_take(struct vtest_client *client, uint64_t n_bytes, bool is_raw,
+                           uint64_t *out_gpa);
+void vtest_memory_give(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes);
 /** Takes the span over; NULL (the span freed, the client dropped) when out of memory. */
 struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes);
 /** One owner more; returns @memory. */

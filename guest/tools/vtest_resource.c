@@ -25,10 +25,12 @@ void vtest_resource_unref(struct vtest_resource *res)
         (void)munmap(res->shared, res->shared_bytes);
     }
     if (res->backing != NULL) {
-        vgd_vtest_device_free(dev, res->backing_gpa, res->shared_bytes);
+        vtest_memory_give(res->client, res->backing_gpa, res->shared_bytes);
     }
     vtest_range_release(res, true);
     vgd_vtest_device_give_resource_id(dev, res->dev_id);
+    res->client->n_resources--;
+    res->client->bridge->n_resources--;
     res->client->n_exports -= res->file >= 0;
     vgd_fd_closep(&res->file);
     vtest_client_unref(res->client);
@@ -37,7 +39,9 @@ void vtest_resource_unref(struct vtest_resource *res)
 
 struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t id)
 {
-    if (client->resources.used_count >= VGD_VTEST_RESOURCES_MAX) {
+    uint32_t n_left = VGD_VTEST_RESOURCE_IDS - client->bridge->n_resources;
+    if (client->resources.used_count >= VGD_VTEST_RESOURCES_MAX ||
+        client->n_resources >= VGD_VTEST_SHARE * n_left) {
         vtest_client_drop(client, "it has too many resources");
         return NULL;
     }
@@ -51,6 +55,8 @@ struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t 
     *res = (struct vtest_resource){
         .client = client, .id = id == 0 ? dev_id : id, .dev_id = dev_id, .refs = 1, .file = -1};
     client->refs++;
+    client->n_resources++;
+    client->bridge->n_resources++;
     if (vgd_idmap_add(&client->resources, res->id, res) != VGD_OK) {
         vtest_client_drop(client, "it used the number of a resource twice");
         vtest_resource_unref(res);
@@ -160,9 +166,8 @@ bool vtest_resource_back(struct vtest_resource *res)
     if (res->shared == NULL) {
         return false;
     }
-    res->backing = vgd_vtest_device_alloc(client->dev, res->shared_bytes, &res->backing_gpa);
+    res->backing = vtest_memory_take(client, res->shared_bytes, false, &res->backing_gpa);
     if (res->backing == NULL) {
-        vtest_client_drop(client, "no device memory is left");
         return false;
     }
     uint8_t body[VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + VGD_MEM_ENTRY_SIZE];
@@ -367,9 +372,8 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
         return;
     }
     uint64_t gpa;
-    uint8_t *bytes = vgd_vtest_device_alloc(client->dev, transfer->data_bytes, &gpa);
+    uint8_t *bytes = vtest_memory_take(client, transfer->data_bytes, false, &gpa);
     if (bytes == NULL) {
-        vtest_client_drop(client, "no device memory is left");
         return;
     }
     struct vtest_memory *memory = vtest_memory_new(client, gpa, transfer->data_bytes);

@@ -205,7 +205,7 @@ void vtest_submit(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, uin
 {
     struct vtest_op *op = vtest_op_new(client, NULL);
     if (op == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_memory_give(client, gpa, n_bytes);
         return;
     }
     op->memory = vtest_memory_new(client, gpa, n_bytes);
@@ -342,7 +342,7 @@ void vtest_submit2(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, ui
     bool fits =
         is_whole && (cmd.batch_count == 0 || (uint64_t)cmd.batch_count * 8 + 1 - 2 <= n_dwords);
     if (!fits) {
-        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_memory_give(client, gpa, n_bytes);
         vtest_client_drop(client, "SUBMIT_CMD2 has the wrong length");
         return;
     }

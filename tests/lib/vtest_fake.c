@@ -130,6 +130,12 @@ void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id)
     }
 }
 
+uint64_t vgd_vtest_device_memory_bytes(const struct vgd_vtest_device *dev)
+{
+    (void)dev;
+    return MEMORY_BYTES;
+}
+
 uint8_t *vgd_vtest_device_alloc_raw(struct vgd_vtest_device *dev, uint64_t n_bytes,
                                     uint64_t *out_gpa)
 {
@@ -175,7 +181,7 @@ static struct resource *resource_at(struct vgd_vtest_device *dev, uint32_t id)
 
 uint32_t vgd_vtest_device_take_resource_id(struct vgd_vtest_device *dev)
 {
-    for (uint32_t id = 1; id < IDS; id++) {
+    for (uint32_t id = 1; id <= VGD_VTEST_RESOURCE_IDS; id++) {
         struct resource *res = resource_at(dev, id);
         if (!res->is_taken) {
             assert(!res->is_there);

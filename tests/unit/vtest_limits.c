@@ -367,3 +367,24 @@ RULE(blobs_wait_for_room_in_the_region)
     pump(b);
     cr_assert(is_dropped(two), "there is no region at all");
 }
+
+RULE(one_client_does_not_take_all_memory)
+{
+    enum { BYTES = 16 << 20 }; /* of 64 MiB */
+    VGD_AUTO_FD greedy = client_begin(b, 4);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t id = make_large(b, greedy, BYTES);
+        ASK(greedy, VGD_VTEST_TRANSFER_PUT2, id, 0, 0, 0, 0, 4, 1, 1, 4, 0);
+        pump(b);
+        cr_assert_eq(is_dropped(greedy), i == 2, "%u times 16 MiB", i + 1);
+        settle(b);
+    }
+    VGD_AUTO_FD first = client_begin(b, 4);
+    uint32_t id = make_large(b, first, 2 * BYTES);
+    ASK(first, VGD_VTEST_TRANSFER_PUT2, id, 0, 0, 0, 0, 4, 1, 1, 4, 0);
+    VGD_AUTO_FD next = client_begin(b, 4);
+    id = make_large(b, next, BYTES / 2);
+    ASK(next, VGD_VTEST_TRANSFER_PUT2, id, 0, 0, 0, 0, 4, 1, 1, 4, 0);
+    settle(b);
+    cr_assert(!is_dropped(first) && !is_dropped(next));
+}
