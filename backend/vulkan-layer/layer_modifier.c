@@ -128,7 +128,8 @@ bool layer_modifier_begin(const struct layer_device *d, const VkImageCreateInfo 
                           struct layer_linear *out)
 {
     *out = (struct layer_linear){.real.info = *info};
-    if (!d->gpu->adds_modifiers || info->tiling != VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT) {
+    if (d->gpu == NULL || !d->gpu->adds_modifiers ||
+        info->tiling != VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT) {
         return true;
     }
     const VkImageDrmFormatModifierListCreateInfoEXT *list =
@@ -184,7 +185,8 @@ static VkImageSubresource without_planes(const struct layer_device *d,
                                          const VkImageSubresource *subresource)
 {
     VkImageSubresource s = *subresource;
-    if (d->gpu->adds_modifiers && s.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT) {
+    if (d->gpu != NULL && d->gpu->adds_modifiers &&
+        s.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT) {
         s.aspectMask = VK_IMAGE_ASPECT_COLOR_BIT;
     }
     return s;
