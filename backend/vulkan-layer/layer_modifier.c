@@ -137,9 +137,13 @@ bool layer_modifier_begin(const struct layer_device *d, const VkImageCreateInfo 
     out->layout = layer_find(info->pNext,
                              VK_STRUCTURE_TYPE_IMAGE_DRM_FORMAT_MODIFIER_EXPLICIT_CREATE_INFO_EXT);
     bool has_linear = out->layout != NULL && out->layout->drmFormatModifier == LINEAR_MODIFIER &&
-                      out->layout->drmFormatModifierPlaneCount == 1;
+                      out->layout->drmFormatModifierPlaneCount == 1 &&
+                      out->layout->pPlaneLayouts != NULL;
+    /* It is one or the other. A guest can send both: then the list must not vouch for a layout that
+     * is not there. */
     for (uint32_t m = 0; list != NULL && m < list->drmFormatModifierCount; m++) {
-        has_linear = has_linear || list->pDrmFormatModifiers[m] == LINEAR_MODIFIER;
+        has_linear =
+            has_linear || (out->layout == NULL && list->pDrmFormatModifiers[m] == LINEAR_MODIFIER);
     }
     if (!has_linear || !is_plain(info->format)) {
         return false;
