@@ -47,6 +47,7 @@ struct vgd_vtest_device {
     struct resource *resources; /* by id, made as they are needed */
     uint32_t n_resources;
     bool contexts_taken[64], contexts_there[64];
+    bool contexts_refused[64]; /* what was sent with their creation comes all the same */
     struct vgd_vtest_capset capsets[3];
     uint8_t capset_bytes[3][1408];
     bool has_window;
@@ -214,6 +215,7 @@ void vgd_vtest_device_give_context_id(struct vgd_vtest_device *dev, uint32_t id)
 {
     assert(dev->contexts_taken[id] && !dev->contexts_there[id]);
     dev->contexts_taken[id] = false;
+    dev->contexts_refused[id] = false;
 }
 
 const struct vgd_vtest_capset *vgd_vtest_device_capset(const struct vgd_vtest_device *dev,
@@ -406,8 +408,8 @@ static bool carry_out(struct vgd_vtest_device *dev, struct pending *p)
     }
     case VGD_CMD_TRANSFER_TO_HOST_3D:
     case VGD_CMD_TRANSFER_FROM_HOST_3D:
-        assert(dev->contexts_there[send->hdr.ctx_id]);
-        return carry_out_transfer(dev, send, &r);
+        assert(dev->contexts_there[send->hdr.ctx_id] || dev->contexts_refused[send->hdr.ctx_id]);
+        return dev->contexts_there[send->hdr.ctx_id] && carry_out_transfer(dev, send, &r);
     case VGD_CMD_SUBMIT_3D: {
         assert(send->data_bytes == 0 ||
                (send->data_gpa >= MEMORY_GPA &&
@@ -501,6 +503,9 @@ void vtest_fake_answer(struct vgd_vtest_device *dev, uint32_t idx, uint32_t erro
 {
     struct pending *p = pending_at(dev, idx);
     uint32_t type = error;
+    if (error != 0 && p->send.hdr.type == VGD_CMD_CTX_CREATE) {
+        dev->contexts_refused[p->send.hdr.ctx_id] = true;
+    }
     if (error == 0 || is_letting_go(p->send.hdr.type)) {
         bool is_done = p->is_carried_out ? !p->is_refused : carry_out(dev, p);
         type = !is_done                                        ? VGD_RESP_ERR_UNSPEC
