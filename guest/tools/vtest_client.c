@@ -439,14 +439,17 @@ static bool next_request(struct vtest_client *client)
     return true;
 }
 
-static void run(struct vtest_client *client)
+/* Carry out at most @n_most requests. Returns how many there were. */
+static uint32_t run(struct vtest_client *client, uint32_t n_most)
 {
+    uint32_t n = 0;
     if (client->is_running) {
-        return;
+        return 0;
     }
     client->is_running = true;
     client->refs++;
-    while (may_run(client) && next_request(client)) {
+    while (n < n_most && may_run(client) && next_request(client)) {
+        n++;
     }
     client->is_running = false;
     if (!client->is_gone && !client->is_held && has_enough_in_flight(client)) {
@@ -454,39 +457,57 @@ static void run(struct vtest_client *client)
         vgd_vtest_device_await_all(client->dev, client->ctx_id);
     }
     vtest_client_unref(client);
+    return n;
 }
 
-static void resume(struct vtest_client *client)
+static bool resume(struct vtest_client *client, uint32_t n_most)
 {
-    if (!client->is_gone && !client->is_stalled && client->out == NULL) {
-        vgd_watch_set(client->watch, EPOLLIN);
-        run(client);
+    if (client->is_gone || client->is_stalled || client->out != NULL) {
+        return false;
     }
+    vgd_watch_set(client->watch, EPOLLIN);
+    return run(client, n_most) > 0;
 }
 
-/* Call @fn for each client; it may drop that client. */
-static void for_each(struct vgd_vtest_bridge *bridge, void (*fn)(struct vtest_client *client))
+/* Call @fn for each client; it may drop that client. Was it true for one of them? */
+static bool for_each(struct vgd_vtest_bridge *bridge, bool (*fn)(struct vtest_client *client))
 {
+    bool was_one = false;
     struct vtest_client *client = bridge->clients;
     while (client != NULL) {
         client->refs++;
-        fn(client);
+        was_one = fn(client) || was_one;
         struct vtest_client *next = client->next;
         vtest_client_unref(client);
         client = next;
     }
+    return was_one;
 }
 
-static void new_turn(struct vtest_client *client)
+static bool one_request(struct vtest_client *client)
+{
+    return resume(client, 1);
+}
+
+/* Room is scarce: one request of each, then the next of each. */
+void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge)
+{
+    while (for_each(bridge, one_request)) {
+    }
+}
+
+static bool new_turn(struct vtest_client *client)
 {
     client->spent_bytes = 0;
     vtest_range_take(client);
-    resume(client);
+    return true;
 }
 
 static void on_turn(void *user)
 {
-    for_each(user, new_turn);
+    struct vgd_vtest_bridge *bridge = user;
+    (void)for_each(bridge, new_turn);
+    vgd_vtest_bridge_on_room(bridge);
 }
 
 void vtest_client_go(struct vtest_client *client)
@@ -498,7 +519,7 @@ void vtest_client_go(struct vtest_client *client)
     if (client->out == NULL) {
         vgd_watch_set(client->watch, EPOLLIN);
     }
-    run(client);
+    (void)run(client, UINT32_MAX);
 }
 
 void vtest_client_progress(struct vtest_client *client)
@@ -521,13 +542,8 @@ void vtest_client_progress(struct vtest_client *client)
         vtest_client_reply(client, VGD_VTEST_RESOURCE_BUSY_WAIT, &busy, sizeof(busy), NULL);
         vtest_client_go(client);
     } else if (was_held && !client->is_held) {
-        resume(client);
+        (void)resume(client, UINT32_MAX);
     }
-}
-
-void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge)
-{
-    for_each(bridge, resume);
 }
 
 /* Read once. 1: something came, 0: nothing there, -1: the end. */
@@ -592,7 +608,7 @@ static void on_readable(struct vtest_client *client)
             return;
         }
         total += n;
-        run(client);
+        (void)run(client, UINT32_MAX);
         if (is_all) {
             return; /* most likely there is nothing more */
         }
@@ -608,7 +624,7 @@ static void on_event(void *user, uint32_t events)
             vtest_client_drop(client, "its socket is closed");
         } else if (client->out == NULL) {
             vgd_watch_set(client->watch, EPOLLIN);
-            run(client);
+            (void)run(client, UINT32_MAX);
         }
     } else if ((events & EPOLLIN) != 0 && may_run(client)) {
         on_readable(client);

@@ -83,6 +83,34 @@ RULE(a_full_device_makes_clients_wait_not_the_bridge)
     get_reply(fd, VGD_VTEST_PROTOCOL_VERSION, &version, 1);
 }
 
+RULE(room_is_given_out_in_turns)
+{
+    vtest_fake_set_queue(b->dev, 16);
+    VGD_AUTO_FD one = client_begin(b, 4);
+    VGD_AUTO_FD two = client_begin(b, 4);
+    static uint32_t many[200][3];
+    for (int i = 0; i < 200; i++) {
+        many[i][0] = 1;
+        many[i][1] = VGD_VTEST_SUBMIT_CMD;
+    }
+    put(one, many, sizeof(many));
+    put(two, many, sizeof(many));
+    pump(b);
+    for (int round = 0; round < 4; round++) {
+        while (vtest_fake_pending(b->dev) > 0) {
+            vtest_fake_answer(b->dev, 0, 0);
+        }
+        pump(b);
+        uint32_t n_pending = vtest_fake_pending(b->dev);
+        uint32_t n_first = 0; /* of whoever is first */
+        for (uint32_t i = 0; i < n_pending; i++) {
+            n_first += vtest_fake_header(b->dev, i)->ctx_id == vtest_fake_header(b->dev, 0)->ctx_id;
+        }
+        /* At first whoever is read first has it. */
+        cr_assert(round < 2 || (n_first >= 6 && n_first <= 10), "%u of %u", n_first, n_pending);
+    }
+}
+
 RULE(a_client_that_does_not_read_is_not_read)
 {
     VGD_AUTO_FD fd = client_begin(b, 4);
