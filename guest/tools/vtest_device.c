@@ -434,8 +434,8 @@ void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
             dev->must_kick = false;
             vgd_guest_gpu_kick(dev->gpu, VGD_GUEST_CONTROL);
         }
-        if (vgd_guest_gpu_poll(dev->gpu) > 0) {
-            (void)collect(dev);
+        if (vgd_guest_gpu_poll(dev->gpu) > 0 && collect(dev) > 0 && dev->n_waiting > 0) {
+            continue; /* there is room; and with nothing in the queue nobody would call again */
         }
         if (dev->wants_room && vgd_vtest_device_has_room(dev)) {
             dev->wants_room = false;

@@ -318,6 +318,40 @@ static void hostile_clients(const struct bridge *b)
     }
 }
 
+/* Mesa's cache keeps what was not busy for a second: thousands of small buffers. */
+static bool many_come_and_go(const struct bridge *b)
+{
+    enum { MANY = 12000, AT_ONCE = 64 };
+    VGD_AUTO_FD fd = client_begin(b, VGD_VTEST_VERSION, REPLY_S * 1000);
+    bool right = fd >= 0;
+    for (uint32_t i = 0; i < MANY && right; i += AT_ONCE) {
+        for (uint32_t k = 0; k < AT_ONCE && right; k++) {
+            right = ASK(fd, VGD_VTEST_RESOURCE_CREATE2, 0, 0, 64, 1u << 17, 8, 1, 1, 1, 0, 0, 0);
+        }
+        uint32_t id;
+        for (uint32_t k = 0; k < AT_ONCE && right; k++) {
+            right = get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
+        }
+    }
+    return right;
+}
+
+static void many_resources(const struct bridge *b)
+{
+    bool right = true;
+    for (uint32_t round = 0; round < 4 && right; round++) {
+        right = many_come_and_go(b);
+        VGD_AUTO_FD next = client_begin(b, VGD_VTEST_VERSION, REPLY_S * 1000);
+        uint32_t id = 0;
+        uint8_t *memory = next < 0 ? NULL : make_buffer(next, 4096, &id);
+        right = right && memory != NULL && goes_round(next, id, memory, 4096, 5);
+        if (memory != NULL) {
+            (void)munmap(memory, 8192);
+        }
+    }
+    (void)tap_ok(right, "a client with many resources goes, and another one is served", NULL);
+}
+
 static void blobs(const struct bridge *b)
 {
     VGD_AUTO_FD fd = client_begin(b, VGD_VTEST_VERSION, REPLY_S * 1000);
@@ -536,6 +570,7 @@ int main(int argc, char **argv)
         newest_protocol(&b);
         oldest_protocol(&b);
         hostile_clients(&b);
+        many_resources(&b);
         blobs(&b);
         mesa(&b, &o);
         backend_dies(&b);
