@@ -15,7 +15,8 @@
 
 static const char usage_text[] =
     "usage: vgd (--socket-path=PATH | --fd=FDNUM) [OPTION]...\n"
-    "       vgd --probe [--json] [--render-node=PATH] [--require-hardware]\n"
+    "       vgd --probe [--json] [--venus] [--render-node=PATH] [--render-server=PATH]\n"
+    "                   [--require-hardware]\n"
     "       vgd --print-capabilities\n"
     "\n"
     "A vhost-user-gpu backend: the process behind a QEMU guest's virtio-gpu device.\n"
@@ -23,7 +24,8 @@ static const char usage_text[] =
     "  --socket-path=PATH    listen on PATH for the VMM's connection\n"
     "  --fd=FDNUM            use this connected socket\n"
     "  --virgl               give the guest OpenGL (virgl); without --virgl or --venus it is 2D\n"
-    "  --venus               give the guest Vulkan (venus), and the memory window that it needs\n"
+    "  --venus               give the guest Vulkan (venus), and the memory window that it needs;\n"
+    "                        the VMM's device has to pass both on: docs/guide-frontends.md\n"
     "  --hostmem=SIZE        size of that window: address space of the guest, not memory\n"
     "                        (default 8G; K, M, G or T; rounded up to a power of two)\n"
     "  --render-server=PATH  virgl_render_server, if it is not where distributions put it\n"
@@ -33,10 +35,12 @@ static const char usage_text[] =
     "$XDG_RUNTIME_DIR)\n"
     "  --no-control          no control socket\n"
     "  --log-level=LEVEL     error, warning, info (default) or debug\n"
-    "  --restart-window=SEC  a worker's death this long after its start does not count towards\n"
-    "                        back-off (default 10)\n"
+    "  --restart-window=SEC  a worker's death this long after it became ready does not count\n"
+    "                        towards back-off (default 10)\n"
     "  --print-capabilities  print this program's capabilities for management software\n"
-    "  --probe [--json]      print what this host can do, and which way vgd would go\n"
+    "  --probe [--json]      print what this host can do, and which way vgd would go; exit status "
+    "1\n"
+    "                        if what was asked for (GPU, hardware, --venus) cannot be had\n"
     "  --version, --help\n";
 
 /* libvirt asks for a node of the host's wherever "render-node" is printed, and does not start the

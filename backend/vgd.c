@@ -452,13 +452,22 @@ static void make_room_for_maps(struct vgd *vgd)
 
 static int probe(const struct vgd *vgd)
 {
-    const char *argv[8] = {"vgd-worker", "--probe"};
-    int n = 2;
+    char manifest[sizeof(vgd->layer_dir) + sizeof(VGD_LAYER_MANIFEST)];
+    (void)snprintf(manifest, sizeof(manifest), "%s/%s", vgd->layer_dir, VGD_LAYER_MANIFEST);
+    const char *argv[16] = {"vgd-worker", "--probe", "--layer", manifest};
+    int n = 4;
     if (vgd->options.json) {
         argv[n++] = "--json";
     }
     if (vgd->options.require_hardware) {
         argv[n++] = "--require-hardware";
+    }
+    if (vgd->options.venus) {
+        argv[n++] = "--venus";
+    }
+    if (vgd->options.render_server != NULL) {
+        argv[n++] = "--render-server";
+        argv[n++] = vgd->options.render_server;
     }
     if (vgd->options.render_node != NULL) {
         argv[n++] = "--render-node";

@@ -248,6 +248,8 @@ static int probe(int argc, char **argv)
             options.venus = true;
         } else if (strcmp(argv[i], "--render-server") == 0 && i + 1 < argc) {
             options.render_server = argv[++i];
+        } else if (strcmp(argv[i], "--layer") == 0 && i + 1 < argc) {
+            options.layer_manifest = argv[++i];
         } else if (strcmp(argv[i], "--render-node") == 0 && i + 1 < argc) {
             options.render_node = argv[++i];
         } else {

@@ -131,8 +131,9 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
  * Answer a command that a dead worker had taken: its effect is unknown, so the response is
  * ERR_UNSPEC with the header's fence, context and ring echoed. Commands with which the guest lets
  * go of something (UNREF, DETACH_BACKING, CTX_DETACH, CTX_DESTROY, UNMAP_BLOB) are done if they
- * were not, and get OK: the guest will use the id again whatever we answer. Call after
- * vgd_gpu_restore and vgd_gpu_set_features, oldest first. Uses complete().
+ * were not, and get OK: the guest will use the id again whatever we answer. What a MAP_BLOB may
+ * have brought into the region is taken out again. Call after vgd_gpu_restore and
+ * vgd_gpu_set_features, oldest first. Uses complete().
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 

@@ -5,8 +5,9 @@
  * the guest's command with it. Everything a guest can get wrong is refused before the window is
  * asked.
  *
- * Records: a map when it is there, an unmap before it is asked for. So after a death the journal
- * holds nothing that the VMM may not have. A range that it has beyond that is taken back with the
+ * Records: a map when it is there, an UNMAP_BLOB before it is asked for. So after a death the
+ * journal holds nothing that the VMM may not have, but for an UNREF that was cut off in the middle:
+ * it is in flight, and done again. A range that it has beyond that is taken back with the
  * command that the dead worker did not answer.
  */
 #include <assert.h>
@@ -295,8 +296,8 @@ void vgd_window_forget_resource(struct vgd_gpu_call *call, struct vgd_resource *
     enum vgd_status st;
     call->going = map_ask_unmap(gpu, res->map, &st);
     if (st != VGD_OK) { /* the guest lets go whatever we answer */
-        vgd_log(VGD_LOG_WARNING, "map", "res=%" PRIu32 " stays in the region: %s", res->id,
-                vgd_status_text(st));
+        vgd_log_guest(&gpu->log_limit, "map", "res=%" PRIu32 " stays in the region: %s", res->id,
+                      vgd_status_text(st));
     }
 }
 
@@ -334,8 +335,8 @@ static void unmap_done(struct vgd_gpu *gpu, struct vgd_map *map, enum vgd_status
     map->unmap_token = 0;
     struct vgd_gpu_request *req = map->unmap_req;
     if (status != VGD_OK) {
-        vgd_log(VGD_LOG_WARNING, "map", "%" PRIu64 " bytes at 0x%" PRIx64 " stay: %s",
-                map->len_bytes, map->offset_bytes, vgd_status_text(status));
+        vgd_log_guest(&gpu->log_limit, "map", "%" PRIu64 " bytes at 0x%" PRIx64 " stay: %s",
+                      map->len_bytes, map->offset_bytes, vgd_status_text(status));
     }
     release(gpu, &map->map_req, VGD_HOST_FAILED); /* asked for before, and never answered */
     bool is_unref = req != NULL && req->priv.hdr.type == VGD_CMD_RESOURCE_UNREF;

@@ -88,7 +88,8 @@ struct vgd_presenter {
     uint32_t turn;                               /* whose damage goes first next time */
     uint32_t slot_owners[VGD_FRAME_SLOTS_COUNT]; /* scanout index, or NOBODY */
     struct vgd_timer *pace_timer;
-    bool link_fails; /* said so in the log */
+    bool link_fails;                /* said so in the log */
+    struct vgd_log_limit log_limit; /* for pictures that a guest sets */
 
     struct question *questions, **questions_end;
     uint32_t questions_count;
@@ -264,8 +265,9 @@ static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
         p->slot_owners[slot] = idx;
         s->slots_count++;
     } else if (!s->reading_fails) {
-        vgd_log(VGD_LOG_WARNING, "display", "scanout=%u res=%u %ux%u+%u+%u cannot be read: %s", idx,
-                s->res_id, from.w_px, from.h_px, from.x_px, from.y_px, vgd_status_text(st));
+        vgd_log_guest(&p->log_limit, "display", "scanout=%u res=%u %ux%u+%u+%u cannot be read: %s",
+                      idx, s->res_id, from.w_px, from.h_px, from.x_px, from.y_px,
+                      vgd_status_text(st));
     }
     s->reading_fails = st != VGD_OK;
     s->rest.y_px += part.h_px;
@@ -422,8 +424,8 @@ static void scanout_set(struct vgd_display *d, uint32_t idx, uint32_t res_id,
     assert(idx < p->config.n_scanouts);
     struct scanout *s = &p->scanouts[idx];
     if (!vgd_scanout_size_ok(src.w_px, src.h_px)) {
-        vgd_log(VGD_LOG_WARNING, "display", "scanout=%u res=%u %ux%u is too large to show", idx,
-                res_id, src.w_px, src.h_px);
+        vgd_log_guest(&p->log_limit, "display", "scanout=%u res=%u %ux%u is too large to show", idx,
+                      res_id, src.w_px, src.h_px);
         scanout_disable(d, idx);
         return;
     }

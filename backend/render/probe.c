@@ -161,9 +161,26 @@ static void probe_venus(const struct vgd_probe_options *options, struct vgd_prob
     if (!venus->chosen) {
         return;
     }
-    if (venus->server_path[0] == '\0' || access(venus->server_path, X_OK) != 0) {
+    if (venus->server_path[0] == '\0') {
         (void)snprintf(venus->reason, sizeof(venus->reason),
-                       "virgl_render_server is missing: install virgl-server (Debian)");
+                       "there is no virgl_render_server: install it (Debian's package is "
+                       "virgl-server), or give --render-server=PATH");
+        return;
+    }
+    if (access(venus->server_path, X_OK) != 0) {
+        int error = errno;
+        (void)snprintf(venus->reason, sizeof(venus->reason),
+                       "the render server %.160s cannot be run: %s", venus->server_path,
+                       strerror(error));
+        return;
+    }
+    bool needs_layer = venus->choice.host_memory || venus->choice.one_of_many;
+    if (needs_layer && options->layer_manifest != NULL &&
+        access(options->layer_manifest, R_OK) != 0) {
+        (void)snprintf(venus->reason, sizeof(venus->reason),
+                       "this host's Vulkan needs our layer, and %.140s is not there: install vgd "
+                       "whole",
+                       options->layer_manifest);
         return;
     }
     struct vgd_probe_venus asked = *venus;

@@ -14,6 +14,8 @@ struct vgd_probe_options {
     bool require_hardware;
     bool venus; /* Vulkan must be there; it is looked at even where a node is named */
     const char *render_server; /* NULL: where distributions put it */
+    const char
+        *layer_manifest; /* of our Vulkan layer, which some drivers need; NULL: not looked at */
 };
 
 /**
@@ -21,8 +23,7 @@ struct vgd_probe_options {
  * bounded time and survives crashes, which it reports.
  *
  * Returns 0; 1 when what @options ask for (that node, that platform, hardware, Vulkan) is not to be
- * had, or
- * @out cannot be written.
+ * had, or @out cannot be written.
  * Thread: the only one, in a process of its own (vgd-worker --probe).
  */
 int vgd_probe_run(const struct vgd_probe_options *options, bool json, FILE *out);

@@ -196,7 +196,7 @@ static void text_chosen(FILE *out, const struct vgd_probe_report *rep)
 {
     const struct vgd_probe_virgl *virgl = &rep->virgl;
     if (!virgl->ok) {
-        (void)fprintf(out, "Chosen: software 2D, no 3D for the guest\n  because %s\n",
+        (void)fprintf(out, "Chosen: software 2D, no OpenGL for the guest\n  because %s\n",
                       virgl->reason);
         return;
     }

@@ -33,7 +33,7 @@ struct vgd_capset {
 struct vgd_render_info {
     const char *name;        /* "virgl", "pixman", "fake" */
     const char *gpu_name;    /* GL_RENDERER or "software 2D"; "" if unknown */
-    bool has_3d;             /* contexts, 3D resources and SUBMIT_3D work */
+    bool has_3d;             /* contexts and SUBMIT_3D work, by the capsets below */
     bool is_software;        /* no hardware behind it */
     bool exports_dmabuf;     /* export_scanout may succeed */
     uint32_t blob_mems;      /* bit n: resource_create_blob takes VGD_BLOB_MEM_ value n */

@@ -45,6 +45,7 @@ enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
         .in_virgl = ctx != NULL || v->has_gl, /* Vulkan cannot use guest pages */
         .blob_mem = blob->mem,
         .blob_ctx_id = ctx != NULL ? ctx->id : 0,
+        .of_vulkan = ctx != NULL && ctx->venus != NULL,
         .blob_bytes = blob->size_bytes,
         .iov = blob->n_iov != 0 ? blob->iov : NULL,
         .n_iov = blob->n_iov,
@@ -102,19 +103,34 @@ static bool is_safe_to_map(int fd, uint64_t n_bytes, bool *out_dma_buf)
     return end >= 0 && (uint64_t)end >= n_bytes;
 }
 
-/* The file behind a host blob. VGD_UNSUPPORTED: none that another process can map. */
-static enum vgd_status open_blob(const struct resource *res, int *out_fd, bool *out_dma_buf)
+/* The file behind a host blob, @n_bytes of it. VGD_UNSUPPORTED: none that another process can map.
+ */
+static enum vgd_status open_bytes(const struct resource *res, uint64_t n_bytes, int *out_fd,
+                                  bool *out_dma_buf)
 {
     uint32_t type = 0;
     VGD_AUTO_FD fd = -1;
     if (res->blob_mem == VGD_BLOB_MEM_GUEST ||
         virgl_renderer_resource_export_blob(res->id, &type, &fd) != 0 ||
         (type != VIRGL_RENDERER_BLOB_FD_TYPE_DMABUF && type != VIRGL_RENDERER_BLOB_FD_TYPE_SHM) ||
-        !is_safe_to_map(fd, res->blob_bytes, out_dma_buf)) {
+        !is_safe_to_map(fd, n_bytes, out_dma_buf)) {
         return VGD_UNSUPPORTED;
     }
     *out_fd = vgd_fd_take(&fd);
     return VGD_OK;
+}
+
+/* All of it, as far as the guest says. */
+static enum vgd_status open_blob(const struct resource *res, int *out_fd, bool *out_dma_buf)
+{
+    return open_bytes(res, res->blob_bytes, out_fd, out_dma_buf);
+}
+
+bool vgd_virgl_blob_has_bytes(const struct resource *res, uint64_t n_bytes)
+{
+    VGD_AUTO_FD fd = -1;
+    bool dma_buf;
+    return open_bytes(res, n_bytes, &fd, &dma_buf) == VGD_OK;
 }
 
 enum vgd_status vgd_virgl_blob_export(struct vgd_render *r, uint32_t res_id,

@@ -18,7 +18,6 @@
 
 #include "log.h"
 
-#define SPIN_NS 20000u /* as long as a small draw takes */
 #define POLL_FASTEST_NS 20000u
 #define POLL_SLOWEST_NS 1000000u
 #define POLL_WAIT_SHARE 4u /* the next look comes after this part of the wait so far */
@@ -76,6 +75,7 @@ static void deliver_fences(struct virgl *v)
 static void poll_fences(struct virgl *v)
 {
     uint32_t before = v->retired_lib_id;
+    v->venus_looks++; /* it looks at their fences as well */
     virgl_renderer_poll();
     if (v->retired_lib_id != before) {
         v->wait_start_ns = vgd_now_ns();
@@ -84,15 +84,20 @@ static void poll_fences(struct virgl *v)
     vgd_virgl_venus_deliver(v); /* the library polled those too */
 }
 
+uint64_t vgd_virgl_look_delay_ns(uint64_t wait_start_ns)
+{
+    uint64_t delay_ns = (vgd_now_ns() - wait_start_ns) / POLL_WAIT_SHARE;
+    delay_ns = delay_ns > POLL_FASTEST_NS ? delay_ns : POLL_FASTEST_NS;
+    return delay_ns < POLL_SLOWEST_NS ? delay_ns : POLL_SLOWEST_NS;
+}
+
 static void poll_later(struct virgl *v)
 {
     if (v->fences_count == 0) {
         vgd_timer_stop(v->poll_timer);
         return;
     }
-    uint64_t delay_ns = (vgd_now_ns() - v->wait_start_ns) / POLL_WAIT_SHARE;
-    delay_ns = delay_ns > POLL_FASTEST_NS ? delay_ns : POLL_FASTEST_NS;
-    vgd_timer_start(v->poll_timer, delay_ns < POLL_SLOWEST_NS ? delay_ns : POLL_SLOWEST_NS);
+    vgd_timer_start(v->poll_timer, vgd_virgl_look_delay_ns(v->wait_start_ns));
 }
 
 void vgd_virgl_poll_timer_fired(void *user)

@@ -27,6 +27,9 @@
 /* Used before there is a guest. */
 #define PROBE_RESOURCE_ID 0xffffffffu
 #define PROBE_CONTEXT_ID 0xffffffffu
+/* How long to look for what was just asked for: a small draw takes as long, an answer of an idle
+ * Vulkan process less. */
+#define SPIN_NS 20000u
 #define VENUS_RINGS 64u /* virtio-v1.3 5.7.6.7: ring_idx 0 to 63 */
 
 /* The library's box: same fields, but it declares the struct only. */
@@ -51,6 +54,7 @@ struct resource {
     bool is_blob; /* what follows is for blobs only; is_2d, target and sizes are not */
     uint32_t blob_mem;
     uint32_t blob_ctx_id; /* whose object it is of; 0: none */
+    bool of_vulkan;       /* and that is a Vulkan context: there is a file of its process */
     uint64_t blob_bytes;
     struct blob_view {
         void *data;  /* read-only mapping of a host blob, made when its pixels are first read */
@@ -66,6 +70,7 @@ struct venus {
     struct vgd_watch *socket_watch, *fence_watch;
     bool has_fence_fd;      /* the library has a descriptor that says when fences signal */
     uint64_t pending_rings; /* bit n: ring n has fences that the device was not told of */
+    uint64_t looks_before;  /* venus_looks when the first of these was asked for */
     struct venus_ring {
         uint64_t asked_seq, retired_seq, told_seq;
     } rings[VENUS_RINGS];
@@ -79,6 +84,7 @@ struct context {
     struct vgd_idmap resources;     /* struct resource, borrowed */
     struct resource **resources_2d; /* those with a shadow; owned array, borrowed elements */
     uint32_t resources_2d_count, resources_2d_capacity;
+    uint32_t vulkan_blobs_count; /* attached: OpenGL may take them for textures */
 };
 
 struct fence {
@@ -98,7 +104,7 @@ struct virgl {
     char gpu_name[128];
     char vulkan_name[128]; /* "" without Vulkan contexts */
     bool has_gl, has_venus;
-    bool is_software;
+    bool is_software, gl_is_software;
     bool exports_textures; /* as dma-bufs */
     uint32_t n_capsets;
     struct vgd_capset capsets[VGD_RENDER_CAPSETS_MAX];
@@ -117,6 +123,8 @@ struct virgl {
     struct vgd_loop *loop;
     struct vgd_timer *venus_timer; /* tells of losses; polls what has no descriptor to wait on */
     struct vgd_watch *server_watch;
+    uint64_t venus_looks;         /* that the library took for fences of any Vulkan context */
+    bool venus_on_trial;          /* a server that hangs costs Vulkan, not this process */
     bool venus_signalled;         /* written by the library's callback, inside its poll */
     bool venus_asked;             /* since the last batch_end, for a fence without a descriptor */
     int venus_call_ms;            /* how long a call may wait for a process */
@@ -174,6 +182,8 @@ VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_read_pixels(struct resource *res,
 VGD_MUST_CHECK enum vgd_status vgd_virgl_blob_export_scanout(struct resource *res,
                                                              const struct vgd_image *image,
                                                              struct vgd_dmabuf *out);
+/** Are there @n_bytes behind a blob of host memory, for as long as somebody has it mapped? */
+bool vgd_virgl_blob_has_bytes(const struct resource *res, uint64_t n_bytes);
 void vgd_virgl_blob_finish(struct resource *res);
 
 /* virgl_transfer.c */
@@ -198,7 +208,7 @@ enum vgd_status vgd_virgl_context_attach(struct vgd_render *r, uint32_t ctx_id, 
 void vgd_virgl_context_detach(struct vgd_render *r, uint32_t ctx_id, uint32_t res_id);
 enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *commands,
                                  size_t size_bytes);
-/** Take @res from the list of those to keep coherent. */
+/** @res is attached no more: take it from the list of those to keep coherent. */
 void vgd_virgl_context_forget(struct context *ctx, const struct resource *res);
 /** Detach @res in the library, at the end of the context's use of it. */
 void vgd_virgl_context_drop(struct virgl *v, struct context *ctx, struct resource *res);
@@ -236,6 +246,8 @@ void vgd_virgl_venus_begin(struct virgl *v, const struct context *ctx);
 void vgd_virgl_venus_end(struct virgl *v, struct context *ctx);
 
 /* virgl_fence.c */
+/** When to look next for what has been waited for since @wait_start_ns: from now. */
+uint64_t vgd_virgl_look_delay_ns(uint64_t wait_start_ns);
 /** The library's callback: @cookie is the renderer. */
 void vgd_virgl_write_fence(void *cookie, uint32_t id);
 /** A timer's callback: @user is the renderer. */

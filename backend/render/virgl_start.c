@@ -202,7 +202,11 @@ static bool init_library(struct virgl *v, char *why, size_t why_bytes)
                        vgd_gl_platform_name(v->choice.platform),
                        v->choice.render_node[0] != '\0' ? " " : "", v->choice.render_node, rc);
     } else if (rc != 0) {
-        (void)snprintf(why, why_bytes, "virglrenderer cannot start for Vulkan (error %d)", rc);
+        (void)snprintf(
+            why, why_bytes,
+            "virglrenderer cannot start for Vulkan (error %d): is virgl_render_server of "
+            "the same version as libvirglrenderer (package virgl-server)?",
+            rc);
     }
     return rc == 0;
 }
@@ -290,7 +294,8 @@ static enum vgd_status learn(struct virgl *v, const struct vgd_virgl_options *op
     }
     if (v->has_gl) {
         learn_gpu(v);
-        v->is_software = vgd_gl_is_software(v->gpu_name);
+        v->gl_is_software = vgd_gl_is_software(v->gpu_name);
+        v->is_software = v->gl_is_software;
         learn_export(v);
     }
     if (v->has_venus && options->vulkan != NULL) {
@@ -359,6 +364,7 @@ enum vgd_status vgd_virgl_create(const struct vgd_virgl_options *options, struct
     if (st == VGD_OK && !init_library(v, why, why_bytes)) {
         bool retry = v->has_gl && v->has_venus; /* OpenGL alone may do */
         v->has_venus = false;
+        vgd_virgl_venus_finish(v);
         vgd_fd_closep(&v->drm_fd);
         st = retry && init_library(v, why, why_bytes) ? VGD_OK : VGD_HOST_FAILED;
         if (st == VGD_OK) {

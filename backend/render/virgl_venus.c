@@ -32,10 +32,9 @@
 /* The render server makes 256 processes, those not yet gone among them, and 0.10's ends itself when
  * it is asked for one more. */
 #define VENUS_CONTEXTS_MAX 192u
-#define SPIN_NS 20000u /* an answer of an idle process takes less */
-#define POLL_FASTEST_NS 20000u
-#define POLL_SLOWEST_NS 1000000u
-#define POLL_WAIT_SHARE 4u /* the next look comes after this part of the wait so far */
+/* Looks without progress after which the library sees for itself whether the process is there. If
+ * not, it says of every fence that it has signalled. */
+#define LIB_STALLED_LOOKS 100u
 
 /* ---- the processes on the other side ----------------------------------------------------------
  */
@@ -82,7 +81,9 @@ static void server_end(struct virgl *v)
         vgd_log(VGD_LOG_ERROR, "render", "the render server did not answer for %d ms",
                 v->venus_call_ms);
         forget_server(v);
-        vgd_loop_quit(v->loop, EXIT_FAILURE);
+        if (!v->venus_on_trial) { /* else there is no guest yet that would lose anything */
+            vgd_loop_quit(v->loop, EXIT_FAILURE);
+        }
     }
 }
 
@@ -147,10 +148,22 @@ void vgd_virgl_write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_
 {
     struct virgl *v = cookie;
     struct context *ctx = vgd_idmap_find(&v->contexts, ctx_id);
-    if (ctx != NULL && ctx->venus != NULL && ring_idx < VENUS_RINGS) {
-        ctx->venus->rings[ring_idx].retired_seq = seq;
-        v->venus_signalled = true;
+    if (ctx == NULL || ctx->venus == NULL || ring_idx >= VENUS_RINGS) {
+        return;
     }
+    if (v->venus_looks - ctx->venus->looks_before >= LIB_STALLED_LOOKS &&
+        hung_up(ctx->venus->socket_fd)) {
+        return; /* given up, not signalled: it is answered when the device hears of the loss */
+    }
+    ctx->venus->rings[ring_idx].retired_seq = seq;
+    v->venus_signalled = true;
+}
+
+/* Have the library look for fences of a context that have signalled. */
+static void look(struct virgl *v, uint32_t ctx_id)
+{
+    v->venus_looks++;
+    virgl_renderer_context_poll(ctx_id);
 }
 
 /* One fence of @ctx that has signalled and that the device was not told of. */
@@ -208,11 +221,12 @@ void vgd_virgl_venus_deliver(struct virgl *v)
 
 static void fence_event(void *user, uint32_t events)
 {
-    struct context *ctx = user;
+    struct virgl *v = vgd_virgl_instance;
+    const struct context *ctx = user;
     (void)events;
     uint32_t ctx_id = ctx->id;
-    virgl_renderer_context_poll(ctx_id); /* clears the descriptor too */
-    deliver_context(vgd_virgl_instance, ctx_id);
+    look(v, ctx_id); /* clears the descriptor too */
+    deliver_context(v, ctx_id);
 }
 
 static void process_ended(void *user, uint32_t events)
@@ -221,7 +235,7 @@ static void process_ended(void *user, uint32_t events)
     struct context *ctx = user;
     (void)events;
     uint32_t ctx_id = ctx->id;
-    virgl_renderer_context_poll(ctx_id); /* what it still finished */
+    look(v, ctx_id); /* what it still finished */
     deliver_context(v, ctx_id);
     ctx = vgd_idmap_find(&v->contexts, ctx_id);
     if (ctx != NULL && ctx->venus != NULL && hung_up(ctx->venus->socket_fd)) {
@@ -242,14 +256,14 @@ static struct context *find_untold_loss(const struct virgl *v)
 }
 
 /* Poll contexts whose fences have no descriptor. Returns whether any is waited for. */
-static bool poll_contexts(const struct virgl *v)
+static bool poll_contexts(struct virgl *v)
 {
     uint32_t cursor = 0;
     struct context *ctx;
     bool waiting = false;
     while ((ctx = vgd_idmap_next(&v->contexts, &cursor, NULL)) != NULL) {
         if (ctx->venus != NULL && !ctx->venus->has_fence_fd && ctx->venus->pending_rings != 0) {
-            virgl_renderer_context_poll(ctx->id);
+            look(v, ctx->id);
             waiting = true;
         }
     }
@@ -279,9 +293,7 @@ static void venus_timer_fired(void *user)
     }
     if (poll_contexts(v)) {
         vgd_virgl_venus_deliver(v);
-        uint64_t delay_ns = (vgd_now_ns() - v->venus_wait_start_ns) / POLL_WAIT_SHARE;
-        delay_ns = delay_ns > POLL_FASTEST_NS ? delay_ns : POLL_FASTEST_NS;
-        vgd_timer_start(v->venus_timer, delay_ns < POLL_SLOWEST_NS ? delay_ns : POLL_SLOWEST_NS);
+        vgd_timer_start(v->venus_timer, vgd_virgl_look_delay_ns(v->venus_wait_start_ns));
     }
 }
 
@@ -309,7 +321,10 @@ enum vgd_status vgd_virgl_venus_fence(struct virgl *v, struct context *ctx, uint
     v->venus_asked = v->venus_asked || !venus->has_fence_fd;
     if (!venus->has_fence_fd && venus->pending_rings == 0) {
         v->venus_wait_start_ns = vgd_now_ns();
-        vgd_timer_start(v->venus_timer, POLL_FASTEST_NS);
+        vgd_timer_start(v->venus_timer, vgd_virgl_look_delay_ns(v->venus_wait_start_ns));
+    }
+    if (venus->pending_rings == 0) {
+        venus->looks_before = v->venus_looks;
     }
     venus->rings[ring_idx].asked_seq = seq;
     venus->pending_rings |= 1ull << ring_idx;
@@ -437,7 +452,7 @@ static bool trial_fence(struct virgl *v)
            !hung_up(ctx->venus->socket_fd)) {
         struct pollfd p = {.fd = virgl_renderer_context_get_poll_fd(ctx->id), .events = POLLIN};
         (void)poll(&p, 1, 1); /* a negative fd is ignored: then this only sleeps */
-        virgl_renderer_context_poll(ctx->id);
+        look(v, ctx->id);
     }
     return ctx->venus->rings[0].retired_seq != 0;
 }
@@ -469,16 +484,15 @@ static bool trial_blob(struct virgl *v)
     return ok;
 }
 
-bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes)
+/* What does not work, or NULL. */
+static const char *try_context(struct virgl *v)
 {
     struct vgd_render *r = &v->base;
     static const char name[] = "vgd trial";
-    static const char hint[] = "is virgl_render_server of the same version as libvirglrenderer "
-                               "(package virgl-server)?";
     if (vgd_virgl_context_create(r, PROBE_CONTEXT_ID, VGD_CAPSET_VENUS, name, sizeof(name) - 1) !=
         VGD_OK) {
-        (void)snprintf(why, why_bytes, "the render server makes no Vulkan context: %s", hint);
-        return false;
+        return v->server_socket_fd < 0 ? "the render server does not answer"
+                                       : "the render server makes no Vulkan context";
     }
     const char *failed = NULL;
     if (!trial_fence(v)) {
@@ -486,9 +500,21 @@ bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes)
     } else if (!trial_blob(v)) {
         failed = "a Vulkan context shares no memory";
     }
-    if (failed != NULL) {
-        (void)snprintf(why, why_bytes, "%s: %s", failed, hint);
-    }
     vgd_virgl_context_destroy(r, PROBE_CONTEXT_ID);
+    return failed;
+}
+
+bool vgd_virgl_venus_trial(struct virgl *v, char *why, size_t why_bytes)
+{
+    v->venus_on_trial = true;
+    const char *failed = try_context(v);
+    v->venus_on_trial = false;
+    if (failed != NULL) {
+        forget_server(v); /* its end is of no interest any more */
+        (void)snprintf(why, why_bytes,
+                       "%s: is virgl_render_server of the same version as libvirglrenderer "
+                       "(package virgl-server)?",
+                       failed);
+    }
     return failed == NULL;
 }

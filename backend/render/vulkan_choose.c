@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vulkan_choose.h"
 
-#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -75,8 +75,9 @@ static int match_software(const struct vgd_vk_devices *devices, char *why, size_
     return -1;
 }
 
+/* @node_known: OpenGL's render node is, and no device is known to be behind it. */
 static int match_gl(const struct vgd_vk_devices *devices, const struct vgd_gl_trial *trial,
-                    char *why, size_t why_bytes)
+                    bool node_known, char *why, size_t why_bytes)
 {
     int found = -1;
     for (uint32_t i = 0; i < devices->n && !is_zero(trial->device_uuid, VGD_VK_UUID_BYTES); i++) {
@@ -87,7 +88,8 @@ static int match_gl(const struct vgd_vk_devices *devices, const struct vgd_gl_tr
     }
     for (uint32_t i = 0; i < devices->n; i++) {
         const struct vgd_vk_device *d = &devices->devices[i];
-        if (d->is_software || !same_name(trial->gl_renderer, d->name)) {
+        bool elsewhere = node_known && d->has_render_node; /* its twin, perhaps */
+        if (d->is_software || elsewhere || !same_name(trial->gl_renderer, d->name)) {
             continue;
         }
         if (found >= 0 && !same_gpu(&devices->devices[found], d)) {
@@ -146,7 +148,7 @@ int vgd_vk_match(const struct vgd_vk_devices *devices, uint32_t node_major, uint
     }
     if (gl_trial != NULL) {
         return gl_trial->is_software ? match_software(devices, why, why_bytes)
-                                     : match_gl(devices, gl_trial, why, why_bytes);
+                                     : match_gl(devices, gl_trial, node_major != 0, why, why_bytes);
     }
     if (node_major != 0) {
         (void)snprintf(why, why_bytes,
@@ -161,18 +163,23 @@ enum vgd_status vgd_vk_choose(const char *render_node, const struct vgd_gl_choic
                               const struct vgd_gl_trial *gl_trial, bool require_hardware,
                               struct vgd_vk_choice *out, char *why, size_t why_bytes)
 {
+    const char *node = render_node != NULL ? render_node : "";
+    if (node[0] == '\0' && gl != NULL && gl->platform == VGD_GL_GBM) {
+        node = gl->render_node;
+    }
+    struct stat st = {0};
+    bool is_node = node[0] != '\0';
+    if (is_node && (stat(node, &st) != 0 || !S_ISCHR(st.st_mode))) {
+        (void)snprintf(why, why_bytes, "cannot use render node %.128s: %s", node,
+                       st.st_mode != 0 ? "it is no device" : strerror(errno));
+        return VGD_HOST_FAILED; /* any device would be another GPU */
+    }
     struct vgd_vk_devices devices;
     vgd_vk_list(&devices);
     if (!devices.ok) {
         (void)snprintf(why, why_bytes, "%s", devices.reason);
         return VGD_HOST_FAILED;
     }
-    const char *node = render_node != NULL ? render_node : "";
-    if (node[0] == '\0' && gl != NULL && gl->platform == VGD_GL_GBM) {
-        node = gl->render_node;
-    }
-    struct stat st = {0};
-    bool is_node = node[0] != '\0' && stat(node, &st) == 0;
     struct vgd_vk_choice c = {0};
     int found = vgd_vk_match(&devices, is_node ? major(st.st_rdev) : 0,
                              is_node ? minor(st.st_rdev) : 0, gl_trial, c.why, sizeof(c.why));

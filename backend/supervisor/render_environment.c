@@ -16,6 +16,8 @@ static const char *const passed[] = {
     /* Mesa's and other drivers'. */
     "MESA_", "LP_", "GALLIVM_", "DRI_PRIME", "RADV_", "AMD_", "ANV_", "INTEL_", "NVK_", "NVIDIA_",
     "CUDA_", "__GL_", "__NV_",
+    /* EGL's: without an X server NVIDIA's Vulkan starts by EGL and needs its driver named too. */
+    "EGL_", "__EGL_",
     /* virglrenderer's log. */
     "VIRGL_", "VKR_",
     /* Ours, and the sanitizers' of a test build. */

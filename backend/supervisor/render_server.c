@@ -89,6 +89,12 @@ static void become_server(const char *program, char *const *envp, int socket_fd,
 static void become_server(const char *program, char *const *envp, int socket_fd, int report_fd,
                           pid_t parent)
 {
+    /* It prints a line for much that a guest does, and as often as the guest does it. */
+    int nowhere = vgd_log_level() < VGD_LOG_DEBUG ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    if (nowhere >= 0) {
+        (void)dup2(nowhere, STDOUT_FILENO);
+        (void)dup2(nowhere, STDERR_FILENO);
+    }
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);

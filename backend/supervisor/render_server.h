@@ -6,10 +6,10 @@
  *
  *   none --start--> running --its end, or ours--> none
  *
- * It gets its socket and descriptors 0 to 2, an environment made of a list, and a process group of
- * its own. What it forks and leaves behind becomes our child (PR_SET_CHILD_SUBREAPER, which the
- * program sets) and is found by vgd_strays_end.
- * Thread: loop.
+ * It gets its socket and descriptors 0 to 2 (1 and 2 lead nowhere unless we log at debug level:
+ * what it prints is the guest's doing), an environment made of a list, and a process group of its
+ * own. What it forks and leaves behind becomes our child (PR_SET_CHILD_SUBREAPER, which the program
+ * sets) and is found by vgd_strays_end. Thread: loop.
  */
 #ifndef VGD_RENDER_SERVER_H
 #define VGD_RENDER_SERVER_H

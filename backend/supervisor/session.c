@@ -310,6 +310,7 @@ void vgd_session_worker_ready(struct vgd_session *s, const struct vgd_link_ready
                               (1ull << VGD_F_INDIRECT_DESC) | (1ull << VGD_F_EVENT_IDX) |
                               (1ull << VGD_VU_F_PROTOCOL_FEATURES) | (1ull << VGD_F_VERSION_1);
         s->num_capsets = ready->num_capsets;
+        s->has_vulkan = ready->vulkan_name[0] != '\0';
     }
     if (s->features_set) {
         struct vgd_link_u64 m = {.value = s->features_acked};

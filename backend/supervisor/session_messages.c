@@ -59,6 +59,22 @@ static enum outcome get_features(struct vgd_session *s, const struct vgd_vu_mess
     return REPLIED;
 }
 
+/* A guest's driver that takes OpenGL and not what Vulkan needs: say so, or the user looks for the
+ * reason in the guest. Firmware takes neither. */
+static void tell_if_no_vulkan(struct vgd_session *s)
+{
+    const uint64_t opengl = 1ull << VGD_F_VIRGL;
+    const uint64_t vulkan = 1ull << VGD_F_RESOURCE_BLOB | 1ull << VGD_F_CONTEXT_INIT;
+    if (s->has_vulkan && !s->told_no_vulkan && (s->features_acked & opengl) != 0 &&
+        (s->features_acked & vulkan) != vulkan) {
+        s->told_no_vulkan = true;
+        vgd_log(VGD_LOG_WARNING, "session",
+                "the guest's driver takes no Vulkan: either the VMM's device does not pass on what "
+                "it needs (QEMU's vhost-user-gpu before 11.2: use the generic device of 11.1, see "
+                "docs/guide-frontends.md), or the guest's kernel is older than 5.16");
+    }
+}
+
 static enum outcome set_features(struct vgd_session *s, const struct vgd_vu_message *msg)
 {
     struct vgd_reader r = payload_of(msg);
@@ -70,6 +86,7 @@ static enum outcome set_features(struct vgd_session *s, const struct vgd_vu_mess
      * what we offer. */
     s->features_acked = features & (s->features_offered | ~VGD_DEVICE_FEATURES_MASK);
     s->features_set = true;
+    tell_if_no_vulkan(s);
     struct vgd_link_u64 m = {.value = s->features_acked};
     (void)vgd_session_to_worker(s, VGD_LINK_FEATURES, &m, sizeof(m), NULL, 0);
     if (vgd_session_excess_maps(s) > 0) {

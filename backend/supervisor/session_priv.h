@@ -56,6 +56,8 @@ struct vgd_session {
     uint64_t features_offered; /* of the device, from the first READY on */
     uint32_t num_capsets;
     bool has_report;
+    bool has_vulkan;     /* by the same report */
+    bool told_no_vulkan; /* why the guest has none all the same */
     uint64_t features_acked, protocol_features_acked;
     bool features_set;
     struct vgd_session_region regions[VGD_MEM_REGIONS_MAX];

@@ -78,6 +78,13 @@ static void channel_broken(struct vgd_shmem *sh, const char *why)
     vgd_shmem_close_channel(sh);
 }
 
+/* Most often it is ending, and closes its socket next. */
+static void channel_closed(struct vgd_shmem *sh)
+{
+    vgd_log(VGD_LOG_INFO, "window", "the VMM closed the backend channel");
+    vgd_shmem_close_channel(sh);
+}
+
 static void payload_of(const struct vgd_shmem_entry *range, uint8_t bytes[VGD_VU_SHMEM_MAP_SIZE])
 {
     struct vgd_vu_shmem_map m = {
@@ -161,7 +168,7 @@ bool vgd_shmem_ask(struct vgd_shmem *sh, bool unmap, struct vgd_shmem_entry *ran
         return false;
     }
     if (st != VGD_OK) {
-        channel_broken(sh, "the VMM closed it");
+        channel_closed(sh);
         return false;
     }
     sh->asked.phase = VGD_SHMEM_BEGUN;
@@ -256,7 +263,11 @@ void vgd_shmem_channel_ready(void *user, uint32_t events)
             alive = take_reply(sh, &msg);
             vgd_vu_message_finish(&msg);
         } else {
-            channel_broken(sh, st == VGD_CLOSED ? "the VMM closed it" : "not a vhost-user message");
+            if (st == VGD_CLOSED) {
+                channel_closed(sh);
+            } else {
+                channel_broken(sh, "not a vhost-user message");
+            }
         }
         if (!alive) {
             break;
@@ -267,7 +278,7 @@ void vgd_shmem_channel_ready(void *user, uint32_t events)
         }
     }
     if (sh->channel != NULL && vgd_channel_flush(sh->channel) != VGD_OK) {
-        channel_broken(sh, "the VMM closed it");
+        channel_closed(sh);
     }
     vgd_shmem_look(sh);
     vgd_shmem_advance(sh);

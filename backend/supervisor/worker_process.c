@@ -136,7 +136,13 @@ static void server_exited(void *user, bool died)
 {
     struct vgd_worker_process *p = user;
     p->server_deaths_count += died;
-    vgd_worker_process_kill(p, "its render server is gone");
+    if (p->ready.vulkan_name[0] != '\0') { /* of this worker, or of the one before */
+        vgd_worker_process_kill(p, "its render server is gone");
+        return;
+    }
+    /* One that has never worked, of another version for instance: the worker goes on without, and
+     * tells why when it is ready. */
+    strays_due(p);
 }
 
 static void answer_want_server(struct vgd_worker_process *p, const struct vgd_link_message *msg)
@@ -152,8 +158,8 @@ static void answer_want_server(struct vgd_worker_process *p, const struct vgd_li
     enum vgd_status st = vgd_render_server_start(p->server, want, &fd, m.why, sizeof(m.why));
     m.status = st;
     if (st != VGD_OK) {
-        vgd_log(VGD_LOG_WARNING, "server", "no Vulkan: %s", m.why);
-        strays_due(p); /* a child that could not become one */
+        vgd_log(VGD_LOG_DEBUG, "server", "%s", m.why); /* the worker tells it back with READY */
+        strays_due(p);                                 /* a child that could not become one */
     } else {
         m.why[0] = '\0';
     }
@@ -182,16 +188,25 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     bool want_gl = p->config.want_virgl && !p->gave_up_3d;
     bool want_vulkan = p->config.want_venus && !p->gave_up_3d;
     bool has_vulkan = p->ready.vulkan_name[0] != '\0';
+    bool has_gl = p->ready.choice.platform != 0;
     /* What was asked for by name is there at the start or we do not start; later, a console without
      * 3D is better than a VM whose GPU is gone. */
     bool named = p->config.require_hardware || p->render_node[0] != '\0';
-    if (want_gl && !p->ready.has_3d && named && !p->was_ready) {
+    if (want_gl && !has_gl && named && !p->was_ready) {
         fail(p, p->ready.note);
         return;
     }
     if (want_vulkan && !has_vulkan && named && !p->was_ready) {
         fail(p, p->ready.vulkan_note[0] != '\0' ? p->ready.vulkan_note : "no Vulkan on this host");
         return;
+    }
+    if (has_vulkan && vgd_render_server_pid(p->server) == 0) {
+        vgd_worker_process_kill(p, "its render server is gone"); /* just now */
+        return;
+    }
+    if (!has_vulkan) {
+        vgd_render_server_end(p->server); /* it was of no use */
+        strays_due(p);
     }
     p->was_ready = true;
     p->state = STATE_READY;
@@ -210,7 +225,7 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
                 p->ready.vulkan_note[0] != '\0' ? " (" : "", p->ready.vulkan_note,
                 p->ready.vulkan_note[0] != '\0' ? ")" : "");
     } else if (want_vulkan) {
-        vgd_log(VGD_LOG_WARNING, "worker", "no Vulkan on this host: %s", p->ready.vulkan_note);
+        vgd_log(VGD_LOG_WARNING, "worker", "no Vulkan for the guest: %s", p->ready.vulkan_note);
     }
     p->config.on_ready(p->config.user, &p->ready, again);
 }

@@ -9,10 +9,11 @@
  * An allocation that asks for it lives in a sealed memfd, which the driver imports as a host
  * pointer (VK_EXT_external_memory_host), and whose duplicate is the answer to "give me the
  * dma-buf". Whoever gets that fd can mmap it, and that is all that is ever done with it: nothing
- * here is a dma-buf for another kernel driver.
+ * here is a dma-buf for another kernel driver. Such a driver often lacks sync files too; of those
+ * the layer supplies what swapchains need (layer_semaphore.c).
  *
- * Where the driver has no DRM format modifiers, the layer brings them too, with LINEAR alone: what a
- * guest's window system needs to hand on the pictures that live in such memory without a copy.
+ * Where the driver has no DRM format modifiers, the layer brings them too, with LINEAR alone: what
+ * a guest's window system needs to hand on the pictures that live in such memory without a copy.
  *
  * States of a device (layer_gpu) in the memory part: unknown -> asked once, by a trial device ->
  * serving or not serving. A device that is not serving passes through unchanged.
@@ -53,6 +54,7 @@ struct layer_gpu {
         adds_modifiers; /* the layer brings VK_EXT_image_drm_format_modifier; the driver has none */
     uint32_t type_bits; /* memory types that are host-visible and take a mapped memfd */
     VkDeviceSize align_bytes; /* of pointer and size; a power of two, at least a page */
+    bool signals;             /* imports of the sync file -1 are ours: layer_semaphore.c */
     VkPhysicalDeviceMemoryProperties memory; /* the driver's own answer */
 };
 
@@ -78,6 +80,8 @@ struct layer_instance {
         PFN_vkGetPhysicalDeviceMemoryProperties2 GetPhysicalDeviceMemoryProperties2;
         PFN_vkGetPhysicalDeviceQueueFamilyProperties GetPhysicalDeviceQueueFamilyProperties;
         PFN_vkGetPhysicalDeviceExternalBufferProperties GetPhysicalDeviceExternalBufferProperties;
+        PFN_vkGetPhysicalDeviceExternalSemaphoreProperties
+            GetPhysicalDeviceExternalSemaphoreProperties;
         PFN_vkGetPhysicalDeviceImageFormatProperties2 GetPhysicalDeviceImageFormatProperties2;
         PFN_vkGetPhysicalDeviceFormatProperties2 GetPhysicalDeviceFormatProperties2;
     } vk; /* the next layer's or the driver's; those of Vulkan 1.1 may be NULL */
@@ -104,12 +108,15 @@ struct layer_device {
     const struct layer_gpu *gpu; /* NULL: the memory part is off, all calls go on as they are */
     bool has_memory_fd;          /* the application enabled VK_KHR_external_memory_fd */
     bool has_modifiers;          /* ... VK_EXT_image_drm_format_modifier */
+    VkQueue signal_queue;        /* ours alone, guarded by lock; NULL: none */
     struct {
         PFN_vkDestroyDevice DestroyDevice;
         PFN_vkAllocateMemory AllocateMemory;
         PFN_vkFreeMemory FreeMemory;
         PFN_vkGetMemoryFdKHR GetMemoryFdKHR;                     /* or NULL */
         PFN_vkGetMemoryFdPropertiesKHR GetMemoryFdPropertiesKHR; /* or NULL */
+        PFN_vkImportSemaphoreFdKHR ImportSemaphoreFdKHR;         /* or NULL */
+        PFN_vkQueueSubmit QueueSubmit;
         PFN_vkCreateBuffer CreateBuffer;
         PFN_vkCreateImage CreateImage;
         PFN_vkDestroyImage DestroyImage;
@@ -161,6 +168,16 @@ void layer_memories_free(struct layer_device *device);
 /** @len_bytes bytes of @fd, shared, at an address that is a multiple of @align_bytes; NULL on
  * failure. The caller unmaps. */
 void *layer_map_aligned(int fd, size_t len_bytes, size_t align_bytes);
+
+/* ---- layer_semaphore.c ---- */
+
+/** Does this device lack the import of sync files into semaphores? */
+bool layer_wants_signals(const struct layer_instance *instance, VkPhysicalDevice handle);
+/** Edits @info to ask for one more queue, *out_index of *out_family. Returns memory that @info
+ * points into and the caller frees after the call; NULL: no family has a queue left, or no memory,
+ * and @info is as it was. */
+void *layer_add_queue(const struct layer_instance *instance, VkPhysicalDevice handle,
+                      VkDeviceCreateInfo *info, uint32_t *out_family, uint32_t *out_index);
 
 /* ---- structures chained by pNext ---- */
 
@@ -258,6 +275,13 @@ VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceExternalBufferProperties(
 VKAPI_ATTR VkResult VKAPI_CALL layer_GetPhysicalDeviceImageFormatProperties2(
     VkPhysicalDevice gpu, const VkPhysicalDeviceImageFormatInfo2 *info,
     VkImageFormatProperties2 *out);
+
+/* layer_semaphore.c */
+VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceExternalSemaphoreProperties(
+    VkPhysicalDevice gpu, const VkPhysicalDeviceExternalSemaphoreInfo *info,
+    VkExternalSemaphoreProperties *out);
+VKAPI_ATTR VkResult VKAPI_CALL layer_ImportSemaphoreFdKHR(VkDevice device,
+                                                          const VkImportSemaphoreFdInfoKHR *info);
 
 /* layer_device.c */
 VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice gpu,

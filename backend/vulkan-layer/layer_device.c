@@ -5,11 +5,12 @@
 
 #include "layer.h"
 
-static VkLayerDeviceCreateInfo *device_link(const VkDeviceCreateInfo *info)
+static VkLayerDeviceCreateInfo *device_link(const VkDeviceCreateInfo *info,
+                                            VkLayerFunction function)
 {
     VkLayerDeviceCreateInfo *link =
         layer_find(info->pNext, VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO);
-    while (link != NULL && link->function != VK_LAYER_LINK_INFO) {
+    while (link != NULL && link->function != function) {
         link = layer_find(link->pNext, VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO);
     }
     return link;
@@ -77,6 +78,8 @@ static void load_functions(struct layer_device *d)
     LOAD(FreeMemory);
     LOAD(GetMemoryFdKHR);
     LOAD(GetMemoryFdPropertiesKHR);
+    LOAD(ImportSemaphoreFdKHR);
+    LOAD(QueueSubmit);
     LOAD(CreateBuffer);
     LOAD(CreateImage);
     LOAD(DestroyImage);
@@ -98,13 +101,31 @@ static void load_functions(struct layer_device *d)
 #endif
 }
 
+/* The queue that only we know of. Whoever is below us finds its own by what the loader writes
+ * there. */
+static VkQueue own_queue(const struct layer_device *d, const VkDeviceCreateInfo *info,
+                         uint32_t family, uint32_t index)
+{
+    PFN_vkGetDeviceQueue get = (PFN_vkGetDeviceQueue)d->next_gdpa(d->handle, "vkGetDeviceQueue");
+    const VkLayerDeviceCreateInfo *callback = device_link(info, VK_LOADER_DATA_CALLBACK);
+    VkQueue queue = VK_NULL_HANDLE;
+    if (get != NULL && callback != NULL) {
+        get(d->handle, family, index, &queue);
+    }
+    if (queue != VK_NULL_HANDLE &&
+        callback->u.pfnSetDeviceLoaderData(d->handle, queue) != VK_SUCCESS) {
+        return VK_NULL_HANDLE;
+    }
+    return queue;
+}
+
 VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice handle,
                                                   const VkDeviceCreateInfo *info,
                                                   const VkAllocationCallbacks *allocator,
                                                   VkDevice *out)
 {
     struct layer_instance *i = layer_instance_of(handle);
-    VkLayerDeviceCreateInfo *link = device_link(info);
+    VkLayerDeviceCreateInfo *link = device_link(info, VK_LAYER_LINK_INFO);
     if (i == NULL || link == NULL || link->u.pLayerInfo == NULL) {
         return VK_ERROR_INITIALIZATION_FAILED;
     }
@@ -115,18 +136,27 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice handle,
     struct layer_device *d = calloc(1, sizeof(*d));
     VkDeviceCreateInfo real = *info;
     const char **extensions = NULL;
+    void *queues = NULL;
+    uint32_t family = 0;
+    uint32_t index = 0;
     if (d != NULL && gpu != NULL) {
+        if (gpu->signals && enables(info, VK_KHR_EXTERNAL_SEMAPHORE_FD_EXTENSION_NAME)) {
+            queues = layer_add_queue(i, handle, &real, &family, &index);
+        }
         extensions = real_extensions(gpu, info, &real.enabledExtensionCount);
         real.ppEnabledExtensionNames = extensions;
     }
     if (create == NULL || d == NULL || (gpu != NULL && extensions == NULL)) {
         free(d);
         free(extensions);
+        free(queues);
         return create == NULL ? VK_ERROR_INITIALIZATION_FAILED : VK_ERROR_OUT_OF_HOST_MEMORY;
     }
     link->u.pLayerInfo = link->u.pLayerInfo->pNext; /* the next layer finds its own there */
     VkResult result = create(handle, &real, allocator, out);
+    bool has_queue = queues != NULL;
     free(extensions);
+    free(queues);
     if (result != VK_SUCCESS) {
         free(d);
         return result;
@@ -138,6 +168,9 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice handle,
     d->has_modifiers = enables(info, VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_EXTENSION_NAME);
     (void)pthread_mutex_init(&d->lock, NULL);
     load_functions(d);
+    if (has_queue) {
+        d->signal_queue = own_queue(d, info, family, index);
+    }
     layer_device_add(d);
     return VK_SUCCESS;
 }

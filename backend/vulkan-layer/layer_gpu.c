@@ -42,6 +42,7 @@ static bool read_extensions(const struct layer_instance *i, struct layer_gpu *gp
             !has_extension(list, count, VK_EXT_IMAGE_DRM_FORMAT_MODIFIER_EXTENSION_NAME) &&
             i->vk.GetPhysicalDeviceFormatProperties2 != NULL &&
             i->vk.GetPhysicalDeviceImageFormatProperties2 != NULL;
+        gpu->signals = has_extension(list, count, VK_KHR_EXTERNAL_SEMAPHORE_FD_EXTENSION_NAME);
         imports = has_extension(list, count, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     }
     free(list);
@@ -168,6 +169,7 @@ static struct layer_gpu *make_gpu(const struct layer_instance *i, VkPhysicalDevi
     } else {
         gpu->type_bits = trial(i, gpu);
         gpu->serving = gpu->type_bits != 0;
+        gpu->signals = gpu->signals && layer_wants_signals(i, handle);
         missing = gpu->serving ? NULL : "no host-visible memory type takes a shared file's pages";
     }
     if (missing != NULL) {

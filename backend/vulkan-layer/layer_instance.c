@@ -67,6 +67,7 @@ static void load_functions(struct layer_instance *i)
     LOAD_EITHER(GetPhysicalDeviceProperties2);
     LOAD_EITHER(GetPhysicalDeviceMemoryProperties2);
     LOAD_EITHER(GetPhysicalDeviceExternalBufferProperties);
+    LOAD_EITHER(GetPhysicalDeviceExternalSemaphoreProperties);
     LOAD_EITHER(GetPhysicalDeviceImageFormatProperties2);
     LOAD_EITHER(GetPhysicalDeviceFormatProperties2);
 #undef LOAD

@@ -144,10 +144,65 @@ static void many_contexts(struct probe *p)
     }
 }
 
+/* A blob of Vulkan as a texture of OpenGL. @rows of 4,096 bytes. */
+static uint32_t take_for_texture(struct probe *p, uint32_t res_id, uint32_t rows)
+{
+    enum { SET_TYPE = 49, B8G8R8A8 = 1, SAMPLER_VIEW = 8, RENDER_TARGET = 2 };
+    const uint32_t words[] = {SET_TYPE | 10u << 16,
+                              res_id,
+                              B8G8R8A8,
+                              SAMPLER_VIEW | RENDER_TARGET,
+                              64, /* pixels a row */
+                              rows,
+                              0,
+                              0, /* modifier: rows */
+                              0,
+                              PAGE, /* stride */
+                              0};
+    return vgd_guest_submit_3d(p->gpu, OTHER_CTX, words, sizeof(words) / sizeof(words[0]), 0);
+}
+
+/* B01: what lies behind it in the backend's memory is nobody's. */
+static void texture_beyond_the_blob(struct probe *p)
+{
+    struct vgd_venus v;
+    PROBE_REQUIRE(p, probe_context(p, &v, CTX));
+    VENUS_REQUIRE(p, &v, vgd_venus_device(&v));
+    if (vgd_guest_ctx_create(p->gpu, OTHER_CTX, 0, "opengl") != VGD_RESP_OK_NODATA) {
+        probe_skip(p, "no OpenGL beside Vulkan");
+        return;
+    }
+    uint64_t memory = vgd_venus_allocate(&v, 16 * PAGE);
+    VENUS_REQUIRE(p, &v, memory != 0);
+    struct vgd_cmd_resource_create_blob cmd = {.resource_id = probe_id(p),
+                                               .blob_mem = VGD_BLOB_MEM_HOST3D,
+                                               .blob_flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+                                               .blob_id = memory,
+                                               .size_bytes = 16 * PAGE};
+    PROBE_OK(p, vgd_guest_create_blob(p->gpu, CTX, &cmd, NULL, 0));
+    PROBE_OK(p, vgd_guest_ctx_attach(p->gpu, OTHER_CTX, cmd.resource_id));
+    static const uint32_t too_many[] = {17, 20, 4096, 16384, 16385, UINT32_MAX};
+    for (size_t i = 0; i < sizeof(too_many) / sizeof(too_many[0]); i++) {
+        if (!probe_err(p, "a texture beyond its blob",
+                       take_for_texture(p, cmd.resource_id, too_many[i]))) {
+            probe_note(p, "%u rows", too_many[i]);
+            break;
+        }
+    }
+    uint32_t got = take_for_texture(p, cmd.resource_id, 16);
+    probe_note(p, "one that fits: 0x%x", got); /* not every host can */
+    PROBE_OK(p, vgd_guest_unref(p->gpu, cmd.resource_id));
+    PROBE_OK(p, vgd_guest_ctx_destroy(p->gpu, OTHER_CTX));
+    VENUS_CHECK(p, &v, vgd_venus_free(&v, memory));
+    VENUS_CHECK(p, &v, vgd_venus_close(&v));
+    probe_goes_on(p);
+}
+
 static const struct probe_test tests[] = {
     {"venus/ring-fences", ring_fences, PROBE_VENUS, BLOB_CONFIG},
     {"venus/unbound-ring", unbound_ring, PROBE_VENUS, BLOB_CONFIG},
     {"venus/bad-streams", bad_streams, PROBE_VENUS, BLOB_CONFIG},
+    {"venus/texture-beyond-the-blob", texture_beyond_the_blob, PROBE_VENUS, BLOB_CONFIG},
     {"venus/many-contexts", many_contexts, PROBE_VENUS, BLOB_CONFIG},
 };
 

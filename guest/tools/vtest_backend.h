@@ -11,7 +11,7 @@
 struct vgd_vtest_backend_config {
     uint64_t memory_bytes; /* that the device can reach; takes no room until it is used */
     uint32_t timeout_ms;   /* for a reply while connecting; 0: 10 s */
-    uint32_t spin_us;      /* how long to look for an awaited answer before sleeping */
+    uint32_t spin_us;      /* how long to look for what a client waits for before sleeping */
 };
 
 struct vgd_vtest_backend_events {

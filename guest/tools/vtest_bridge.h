@@ -21,6 +21,9 @@
 /* What one client may ask for; beyond it is dropped. */
 #define VGD_VTEST_CLIENTS_MAX 256u
 #define VGD_VTEST_RESOURCES_MAX 16384u
+#define VGD_VTEST_RESOURCES_ALL 60000u /* of all clients together */
+#define VGD_VTEST_FENCES_MAX                                                                       \
+    (1u << 18) /* resources that are only fences; Mesa keeps them for 1 s */
 #define VGD_VTEST_MEMORY_MAX (UINT64_C(4) << 30) /* shared memory and blobs in guest memory */
 #define VGD_VTEST_SUBMIT_MAX (16u << 20)         /* one SUBMIT_CMD, SUBMIT_CMD2, TRANSFER_PUT */
 #define VGD_VTEST_GET_MAX (64u << 20)            /* one TRANSFER_GET */

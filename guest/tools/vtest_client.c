@@ -115,6 +115,7 @@ void vtest_client_unref(struct vtest_client *client)
     vgd_idmap_finish(&client->resources);
     vgd_idmap_finish(&client->queries);
     vgd_idmap_finish(&client->syncs);
+    vgd_fd_closep(&client->fence_file);
     free(client->asked);
     free(client->in);
     free(client);
@@ -658,6 +659,7 @@ void vgd_vtest_bridge_add(struct vgd_vtest_bridge *bridge, int *fd)
     client->in = in;
     client->out_end = &client->out;
     client->next_sync_id = 1;
+    client->fence_file = -1;
     client->watch = vgd_loop_watch(bridge->loop, socket, EPOLLIN, on_event, client);
     if (client->watch == NULL) {
         free(client);

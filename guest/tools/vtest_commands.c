@@ -199,7 +199,7 @@ static void busy_wait(struct vtest_client *client, const struct vgd_vtest_resour
     vtest_look_at_queries(client);
     if (client->n_busy > 0 && (wait->flags & VGD_VTEST_BUSY_WAIT_WAIT) != 0) {
         client->waits_idle = true;
-        vgd_vtest_device_await(client->dev, client->last_busy);
+        vgd_vtest_device_await(client->dev, client->last_busy, true);
         vtest_client_stall(client);
         return;
     }

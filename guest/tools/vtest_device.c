@@ -22,6 +22,7 @@
 #define BIG_BYTES (256u << 10)       /* from here on memory goes back to the kernel when freed */
 #define CAPSETS_MAX 16u
 #define CAPSET_MAX_BYTES 4000u
+#define IDS_MAX (1u << 30) /* more than clients may have, fences and all */
 #define CONTEXTS_MAX 1000u
 
 /* virgl_caps_v2 (virgl_hw.h): where capability_bits lies, and one bit of its highest byte. */
@@ -33,7 +34,7 @@ struct pending {
     struct pending *next;
     struct vgd_guest_command *cmd; /* NULL: not in the queue yet */
     uint64_t number;
-    bool is_awaited;
+    bool is_awaited, is_stalled;
     struct vgd_vtest_send send;
     uint8_t body[VGD_VTEST_BODY_MAX];
 };
@@ -67,7 +68,7 @@ struct vgd_vtest_device {
     bool has_context_init, has_window;
     uint32_t calls_after; /* as the driver was told last */
     bool must_kick, is_gone, is_collecting, wants_room;
-    uint64_t spin_ns;
+    uint64_t spin_ns, spin_until_ns; /* 0: not now */
 };
 
 static void list_add(struct list *list, struct pending *p)
@@ -238,7 +239,7 @@ uint64_t vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vt
     }
     p->cmd = NULL;
     p->number = ++dev->next_number;
-    p->is_awaited = false;
+    p->is_awaited = p->is_stalled = false;
     p->send = *send;
     if ((p->send.hdr.flags & VGD_FLAG_FENCE) != 0) {
         p->send.hdr.fence_id = ++dev->next_fence_id;
@@ -265,25 +266,29 @@ bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev)
     return false;
 }
 
-static void await(struct list *list, uint64_t number, uint32_t ctx_id)
+static void await(struct list *list, uint64_t number, uint32_t ctx_id, bool is_stalled)
 {
     for (struct pending *p = list->first; p != NULL; p = p->next) {
         if (p->number == number || (number == 0 && p->send.hdr.ctx_id == ctx_id)) {
             p->is_awaited = true;
+            p->is_stalled = is_stalled;
         }
     }
 }
 
-void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number)
+void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number, bool is_stalled)
 {
-    await(&dev->in_flight, number, 0);
-    await(&dev->waiting, number, 0);
+    await(&dev->in_flight, number, 0, is_stalled);
+    await(&dev->waiting, number, 0, is_stalled);
+    if (is_stalled && dev->spin_ns != 0) {
+        dev->spin_until_ns = vgd_now_ns() + dev->spin_ns;
+    }
 }
 
 void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id)
 {
-    await(&dev->in_flight, 0, ctx_id);
-    await(&dev->waiting, 0, ctx_id);
+    await(&dev->in_flight, 0, ctx_id, false);
+    await(&dev->waiting, 0, ctx_id, false);
 }
 
 static void answer(struct vgd_vtest_device *dev, struct pending *p)
@@ -422,6 +427,21 @@ static uint32_t answers_until_awaited(const struct vgd_vtest_device *dev)
     return n < LAZY_ANSWERS ? n : LAZY_ANSWERS;
 }
 
+/* An answer often comes sooner than a wake-up takes, so where a client does nothing but wait it is
+ * looked for. Once for each wait: others are held up no longer than this. */
+static bool is_spinning(struct vgd_vtest_device *dev)
+{
+    const struct pending *p = dev->spin_until_ns == 0 ? NULL : dev->in_flight.first;
+    while (p != NULL && !p->is_stalled) {
+        p = p->next;
+    }
+    if (p == NULL || vgd_now_ns() >= dev->spin_until_ns) {
+        dev->spin_until_ns = 0;
+        return false;
+    }
+    return true;
+}
+
 void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
 {
     if (dev->is_gone) {
@@ -441,7 +461,7 @@ void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
             dev->wants_room = false;
             dev->events.on_room(dev->events.user);
         }
-        if (dev->must_kick || dev->is_gone) {
+        if (dev->must_kick || dev->is_gone || is_spinning(dev)) {
             continue;
         }
         uint32_t calls_after = answers_until_awaited(dev);
@@ -568,7 +588,7 @@ struct vgd_vtest_device *vgd_vtest_device_open(struct vgd_loop *loop, int *fd,
     dev->spin_ns = (uint64_t)config->spin_us * 1000;
     dev->in_flight.end = &dev->in_flight.first;
     dev->waiting.end = &dev->waiting.first;
-    dev->resources = (struct ids){.next = 1, .max = VGD_VTEST_RESOURCE_IDS};
+    dev->resources = (struct ids){.next = 1, .max = IDS_MAX};
     dev->contexts = (struct ids){.next = 1, .max = CONTEXTS_MAX};
     *out_status = bring_up(dev, fd, config);
     if (*out_status != VGD_OK) {

@@ -14,7 +14,6 @@
 #include "status.h"
 #include "virtio_gpu.h"
 
-#define VGD_VTEST_RESOURCE_IDS 60000u
 #define VGD_VTEST_BODY_MAX 256u /* of a command, without the bytes in device memory */
 
 struct vgd_vtest_device;
@@ -44,8 +43,9 @@ uint64_t vgd_vtest_device_send(struct vgd_vtest_device *dev, const struct vgd_vt
 /** Is there room to take another message of a client? If not, on_room of the config says when. */
 bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev);
 /** Somebody waits for the answer to command @number (which vgd_vtest_device_send returned; an
- *  answered one is fine). What nobody waits for is picked up when there is something else to do. */
-void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number);
+ *  answered one is fine), @is_stalled: and does nothing else until then. What nobody waits for is
+ *  picked up when there is something else to do. */
+void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number, bool is_stalled);
 /** The same for every command of context @ctx_id. */
 void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id);
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "fd.h"
 #include "guest_process.h"
@@ -24,6 +25,8 @@
 #define DEFAULT_MEMORY_BYTES (UINT64_C(4) << 30)
 #define LEAST_MEMORY_BYTES (UINT64_C(64) << 20)
 #define MOST_MEMORY_BYTES (UINT64_C(512) << 30)
+#define DEFAULT_SPIN_US 50u
+#define SPIN_PROCESSORS 4
 #define FIRST_RETRY_NS (200 * UINT64_C(1000000))
 #define LAST_RETRY_NS (5 * UINT64_C(1000000000))
 #define BACKLOG 64
@@ -266,8 +269,17 @@ static void usage(FILE *to)
         "  --exec=COMMAND       start this backend; {fd} is its socket, {socket} a path to listen "
         "on\n"
         "  --memory=SIZE        guest memory that clients share (default 4G)\n"
+        "  --spin-us=N          look so long for what a client waits for before sleeping (default "
+        "50, or 0 with\n"
+        "                       fewer than 4 processors)\n"
         "  --log-level=LEVEL    error, warning, info or debug\n",
         DEFAULT_SOCKET);
+}
+
+/* Where there are few processors, the backend or the client needs this one. */
+static uint32_t default_spin_us(void)
+{
+    return sysconf(_SC_NPROCESSORS_ONLN) < SPIN_PROCESSORS ? 0 : DEFAULT_SPIN_US;
 }
 
 enum option_id {
@@ -361,7 +373,7 @@ int main(int argc, char **argv)
         .given_fd = -1,
         .retry_ns = FIRST_RETRY_NS,
         .process = {.socket = -1},
-        .config = {.memory_bytes = DEFAULT_MEMORY_BYTES},
+        .config = {.memory_bytes = DEFAULT_MEMORY_BYTES, .spin_us = default_spin_us()},
     };
     int id;
     while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {

@@ -197,7 +197,7 @@ void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *bod
         client->last_busy = op->sent;
     }
     if (op->is_awaited) {
-        vgd_vtest_device_await(client->dev, op->sent);
+        vgd_vtest_device_await(client->dev, op->sent, client->is_stalled);
     }
 }
 

@@ -38,6 +38,7 @@ struct vtest_resource {
     uint64_t shared_bytes;
     uint8_t *backing; /* in device memory, attached; NULL until the first transfer */
     uint64_t backing_gpa;
+    bool is_late; /* the device has not been told of it: see vtest_resource_create */
     bool is_blob, is_shareable;
     uint64_t blob_bytes;
     int file; /* of a shareable blob, for RESOURCE_EXPORT_FD; -1: none */
@@ -108,6 +109,8 @@ struct vtest_client {
     uint32_t n_busy;            /* commands in flight that keep it from being idle */
     uint64_t last_busy;         /* the number of the last of them; 0: it is answered */
     struct vgd_idmap resources; /* struct vtest_resource by the client's number */
+    uint32_t n_late;            /* of them, those that the device has not been told of */
+    int fence_file;             /* the memory of all of those; -1: there was none yet */
     uint64_t memory_bytes;
     uint64_t device_bytes;    /* of device memory */
     uint32_t n_resources;     /* on the device */
@@ -212,6 +215,8 @@ void vtest_op_free(struct vtest_op *op);
 
 /* vtest_resource.c */
 struct vtest_resource *vtest_resource_find(struct vtest_client *client, uint32_t id);
+/** The same for something to be done with it: the device knows it from here on. */
+struct vtest_resource *vtest_resource_use(struct vtest_client *client, uint32_t id);
 void vtest_resource_unref(struct vtest_resource *res);
 void vtest_resource_create(struct vtest_client *client, uint32_t cmd,
                            const struct vgd_vtest_texture *texture, uint32_t data_bytes);

@@ -10,9 +10,23 @@
 
 #define WITH_IDS_OF_OURS 3u /* from this version on the server chooses the numbers */
 
+/* Of virglrenderer's interface. */
+#define TARGET_BUFFER 0u
+#define BIND_CUSTOM (1u << 17)
+
+#define FENCE_BYTES 8u
+
 struct vtest_resource *vtest_resource_find(struct vtest_client *client, uint32_t id)
 {
     return vgd_idmap_find(&client->resources, id);
+}
+
+/* One more or less that the device knows, or is going to. */
+static void count(struct vtest_client *client, bool is_more)
+{
+    uint32_t step = is_more ? 1 : UINT32_MAX;
+    client->n_resources += step;
+    client->bridge->n_resources += step;
 }
 
 void vtest_resource_unref(struct vtest_resource *res)
@@ -29,20 +43,30 @@ void vtest_resource_unref(struct vtest_resource *res)
     }
     vtest_range_release(res, true);
     vgd_vtest_device_give_resource_id(dev, res->dev_id);
-    res->client->n_resources--;
-    res->client->bridge->n_resources--;
+    if (!res->is_late) {
+        count(res->client, false);
+    }
     res->client->n_exports -= res->file >= 0;
     vgd_fd_closep(&res->file);
     vtest_client_unref(res->client);
     free(res);
 }
 
-struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t id)
+/* May the device be told of another one? If not, the client was dropped. */
+static bool may_have_more(struct vtest_client *client)
 {
-    uint32_t n_left = VGD_VTEST_RESOURCE_IDS - client->bridge->n_resources;
-    if (client->resources.used_count >= VGD_VTEST_RESOURCES_MAX ||
+    uint32_t n_left = VGD_VTEST_RESOURCES_ALL - client->bridge->n_resources;
+    if (client->n_resources >= VGD_VTEST_RESOURCES_MAX ||
         client->n_resources >= VGD_VTEST_SHARE * n_left) {
         vtest_client_drop(client, "it has too many resources");
+        return false;
+    }
+    return true;
+}
+
+struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t id)
+{
+    if (!may_have_more(client)) {
         return NULL;
     }
     struct vtest_resource *res = calloc(1, sizeof(*res));
@@ -55,8 +79,7 @@ struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t 
     *res = (struct vtest_resource){
         .client = client, .id = id == 0 ? dev_id : id, .dev_id = dev_id, .refs = 1, .file = -1};
     client->refs++;
-    client->n_resources++;
-    client->bridge->n_resources++;
+    count(client, true);
     if (vgd_idmap_add(&client->resources, res->id, res) != VGD_OK) {
         vtest_client_drop(client, "it used the number of a resource twice");
         vtest_resource_unref(res);
@@ -72,6 +95,11 @@ void vtest_resource_release(struct vtest_resource *res)
         (void)vgd_idmap_remove(&client->resources, res->id);
     }
     client->memory_bytes -= res->shared_bytes;
+    if (res->is_late) {
+        client->n_late--;
+        vtest_resource_unref(res);
+        return;
+    }
     uint8_t body[VGD_CMD_RESOURCE_UNREF_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_unref cmd = {.resource_id = res->dev_id};
@@ -111,6 +139,97 @@ void vtest_resource_attach_to_context(struct vtest_resource *res)
     vtest_send_simple(res->client, NULL, VGD_CMD_CTX_ATTACH_RESOURCE, body, sizeof(body), NULL);
 }
 
+static void send_create(struct vtest_resource *res, const struct vgd_vtest_texture *texture)
+{
+    uint8_t body[VGD_CMD_RESOURCE_CREATE_3D_SIZE];
+    struct vgd_writer w = vgd_writer_of(body, sizeof(body));
+    struct vgd_cmd_resource_create_3d create = {
+        .resource_id = res->dev_id,
+        .target = texture->target,
+        .format = texture->format,
+        .bind = texture->bind,
+        .width = texture->w_px,
+        .height = texture->h_px,
+        .depth = texture->depth,
+        .array_size = texture->array_size,
+        .last_level = texture->last_level,
+        .nr_samples = texture->nr_samples,
+    };
+    vgd_cmd_resource_create_3d_encode(&w, &create);
+    vtest_send_simple(res->client, res, VGD_CMD_RESOURCE_CREATE_3D, body, sizeof(body),
+                      "the device refuses a resource");
+    vtest_resource_attach_to_context(res);
+}
+
+/* Mesa makes such a buffer for each of its fences and asks whether it is busy, nothing else: some
+ * 10,000 in a second, each kept for a second. So the device is told of one when something is done
+ * with it, which does not happen, and all of a client have the same memory. */
+static bool is_fence(const struct vgd_vtest_texture *texture, uint32_t data_bytes)
+{
+    return texture->target == TARGET_BUFFER && texture->bind == BIND_CUSTOM &&
+           texture->w_px == FENCE_BYTES && texture->h_px == 1 && texture->depth == 1 &&
+           texture->array_size == 0 && texture->last_level == 0 && texture->nr_samples == 0 &&
+           data_bytes == FENCE_BYTES;
+}
+
+/* False: the client was dropped. */
+static bool share_fence(struct vtest_resource *res, int *out_fd)
+{
+    struct vtest_client *client = res->client;
+    if (client->n_late >= VGD_VTEST_FENCES_MAX) {
+        vtest_client_drop(client, "it has too many fences");
+        return false;
+    }
+    if (client->fence_file < 0) {
+        client->fence_file = vgd_memfd_create("vtest-fences", FENCE_BYTES);
+    }
+    *out_fd = client->fence_file < 0 ? -1 : fcntl(client->fence_file, F_DUPFD_CLOEXEC, 0);
+    if (*out_fd < 0) {
+        vtest_client_drop(client, "no descriptors are left");
+        return false;
+    }
+    res->is_late = true;
+    client->n_late++;
+    count(client, false);
+    return true;
+}
+
+static void tell(struct vtest_resource *res)
+{
+    struct vtest_client *client = res->client;
+    if (!may_have_more(client)) {
+        return;
+    }
+    void *map = mmap(NULL, FENCE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, client->fence_file, 0);
+    if (map == MAP_FAILED) {
+        vtest_client_drop(client, "no shared memory is left");
+        return;
+    }
+    res->is_late = false;
+    client->n_late--;
+    count(client, true);
+    res->shared = map;
+    res->shared_bytes = FENCE_BYTES;
+    client->memory_bytes += FENCE_BYTES;
+    struct vgd_vtest_texture texture = {.target = TARGET_BUFFER,
+                                        .format = res->picture.format,
+                                        .bind = BIND_CUSTOM,
+                                        .w_px = FENCE_BYTES,
+                                        .h_px = 1,
+                                        .depth = 1};
+    send_create(res, &texture);
+}
+
+struct vtest_resource *vtest_resource_use(struct vtest_client *client, uint32_t id)
+{
+    struct vtest_resource *res = vtest_resource_find(client, id);
+    if (res != NULL && res->is_late) {
+        tell(res);
+        return client->is_gone ? NULL : res;
+    }
+    return res;
+}
+
 void vtest_resource_create(struct vtest_client *client, uint32_t cmd,
                            const struct vgd_vtest_texture *texture, uint32_t data_bytes)
 {
@@ -127,27 +246,16 @@ void vtest_resource_create(struct vtest_client *client, uint32_t cmd,
                                               .format = texture->format,
                                               .w_px = texture->w_px,
                                               .h_px = texture->h_px};
-    uint8_t body[VGD_CMD_RESOURCE_CREATE_3D_SIZE];
-    struct vgd_writer w = vgd_writer_of(body, sizeof(body));
-    struct vgd_cmd_resource_create_3d create = {
-        .resource_id = res->dev_id,
-        .target = texture->target,
-        .format = texture->format,
-        .bind = texture->bind,
-        .width = texture->w_px,
-        .height = texture->h_px,
-        .depth = texture->depth,
-        .array_size = texture->array_size,
-        .last_level = texture->last_level,
-        .nr_samples = texture->nr_samples,
-    };
-    vgd_cmd_resource_create_3d_encode(&w, &create);
-    vtest_send_simple(client, res, VGD_CMD_RESOURCE_CREATE_3D, body, sizeof(body),
-                      "the device refuses a resource");
-    vtest_resource_attach_to_context(res);
     VGD_AUTO_FD fd = -1;
-    if (client->is_gone || (data_bytes > 0 && !share(res, data_bytes, &fd))) {
-        return;
+    if (is_fence(texture, data_bytes)) {
+        if (!share_fence(res, &fd)) {
+            return;
+        }
+    } else {
+        send_create(res, texture);
+        if (client->is_gone || (data_bytes > 0 && !share(res, data_bytes, &fd))) {
+            return;
+        }
     }
     /* The reply does not wait for the device: should it refuse, the client is dropped then. */
     if (ids_of_ours) {
@@ -234,7 +342,7 @@ static void then_log(struct vtest_op *op, const struct vgd_vtest_answer *answer)
 void vtest_transfer(struct vtest_client *client, const struct vgd_vtest_transfer2 *transfer,
                     bool to_host)
 {
-    struct vtest_resource *res = vtest_resource_find(client, transfer->res_id);
+    struct vtest_resource *res = vtest_resource_use(client, transfer->res_id);
     if (res == NULL || res->shared == NULL) {
         vtest_client_drop(client, "a transfer of a resource that it does not share");
         return;
@@ -331,7 +439,7 @@ static struct vgd_vtest_move move_of(const struct vgd_vtest_transfer *transfer)
 void vtest_transfer_put(struct vtest_client *client, const struct vgd_vtest_transfer *transfer,
                         uint64_t gpa)
 {
-    struct vtest_resource *res = vtest_resource_find(client, transfer->res_id);
+    struct vtest_resource *res = vtest_resource_use(client, transfer->res_id);
     struct vtest_memory *memory = vtest_memory_new(client, gpa, transfer->data_bytes);
     struct vtest_op *op =
         memory != NULL && may_lend(client, res) ? lend_backing(res, memory) : NULL;
@@ -363,7 +471,7 @@ static void then_send_bytes(struct vtest_op *op, const struct vgd_vtest_answer *
 
 void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_transfer *transfer)
 {
-    struct vtest_resource *res = vtest_resource_find(client, transfer->res_id);
+    struct vtest_resource *res = vtest_resource_use(client, transfer->res_id);
     if (!may_lend(client, res)) {
         return;
     }

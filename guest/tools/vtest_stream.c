@@ -137,9 +137,20 @@ static void look(const uint32_t *p, uint32_t cmd, uint32_t object, uint32_t n_pa
     }
 }
 
+/* The commands that name any, as bits: all numbers are below 64. */
+static uint64_t naming_commands(void)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        bits |= 1ull << names[i].cmd;
+    }
+    return bits;
+}
+
 void vgd_vtest_stream_walk(uint32_t *dwords, uint32_t n_dwords,
                            const struct vgd_vtest_stream_ops *ops, void *user)
 {
+    uint64_t naming = ops->device_id != NULL ? naming_commands() : 0;
     uint32_t at = 0;
     while (at < n_dwords) {
         uint32_t *p = dwords + at; /* the header; p[1] is the payload's first dword */
@@ -150,7 +161,7 @@ void vgd_vtest_stream_walk(uint32_t *dwords, uint32_t n_dwords,
         uint32_t cmd = p[0] & 0xff;
         uint32_t object = p[0] >> 8 & 0xff;
         look(p, cmd, object, n_payload, ops, user);
-        if (ops->device_id != NULL) {
+        if (cmd < 64 && (naming >> cmd & 1) != 0) {
             rename_all(p, cmd, object, n_payload, ops, user);
         }
         at += 1 + n_payload;

@@ -23,15 +23,18 @@ struct walk {
 static uint32_t on_device_id(void *user, uint32_t res_id)
 {
     const struct walk *walk = user;
-    const struct vtest_resource *res = vtest_resource_find(walk->client, res_id);
-    return res == NULL ? 0 : res->dev_id;
+    const struct vtest_resource *res = vtest_resource_use(walk->client, res_id);
+    if (res == NULL) {
+        return walk->client->version < WITH_IDS_OF_OURS ? 0 : res_id;
+    }
+    return res->dev_id;
 }
 
 static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *transfer)
 {
     struct walk *walk = user;
-    const struct vtest_resource *pixels = vtest_resource_find(walk->client, transfer->res_id);
-    struct vtest_resource *res = vtest_resource_find(walk->client, transfer->memory_id);
+    const struct vtest_resource *pixels = vtest_resource_use(walk->client, transfer->res_id);
+    struct vtest_resource *res = vtest_resource_use(walk->client, transfer->memory_id);
     struct vgd_vtest_span span;
     if (walk->client->is_gone || pixels == NULL || res == NULL || res->shared == NULL ||
         !vtest_resource_back(res) ||
@@ -49,7 +52,7 @@ static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *tran
 static void on_host_writes(void *user, uint32_t res_id)
 {
     const struct walk *walk = user;
-    struct vtest_resource *res = vtest_resource_find(walk->client, res_id);
+    struct vtest_resource *res = vtest_resource_use(walk->client, res_id);
     if (walk->client->is_gone || res == NULL || res->shared == NULL || !vtest_resource_back(res)) {
         return;
     }
@@ -85,7 +88,7 @@ static void on_query_made(void *user, uint32_t handle, uint32_t res_id, uint32_t
     }
     *query = (struct vtest_query){.res_id = res_id, .offset_bytes = offset_bytes};
     /* The device takes the memory of a query when it is made. */
-    struct vtest_resource *res = vtest_resource_find(client, res_id);
+    struct vtest_resource *res = vtest_resource_use(client, res_id);
     if (res != NULL && res->shared != NULL) {
         (void)vtest_resource_back(res);
     }
@@ -95,7 +98,7 @@ static void on_query_made(void *user, uint32_t handle, uint32_t res_id, uint32_t
 static bool find_result(struct vtest_client *client, uint32_t res_id, uint32_t offset_bytes,
                         uint8_t **out_shared, uint8_t **out_backing)
 {
-    struct vtest_resource *res = vtest_resource_find(client, res_id);
+    struct vtest_resource *res = vtest_resource_use(client, res_id);
     if (res == NULL || res->shared == NULL || !vtest_resource_back(res) ||
         res->shared_bytes < QUERY_BYTES || offset_bytes > res->shared_bytes - QUERY_BYTES ||
         offset_bytes % 4 != 0) {
@@ -164,7 +167,7 @@ static void walk_stream(struct vtest_client *client, struct vtest_op *op, uint8_
                         uint32_t n_dwords)
 {
     struct vgd_vtest_stream_ops ops = {
-        .device_id = client->version < WITH_IDS_OF_OURS ? on_device_id : NULL,
+        .device_id = client->version < WITH_IDS_OF_OURS || client->n_late > 0 ? on_device_id : NULL,
         .transfer = on_transfer,
         .query_made = on_query_made,
         .query_gone = on_query_gone,

@@ -474,6 +474,51 @@ DEVICE_TEST(F09_log_flood)
     bench_close(&b);
 }
 
+static uint32_t lines_in(const char *text)
+{
+    uint32_t n = 0;
+    for (; (text = strchr(text, '\n')) != NULL; text++) {
+        n++;
+    }
+    return n;
+}
+
+/* By UNMAP and by UNREF, of a VMM that takes nothing out, at once or later. */
+static void unmaps_refused(struct bench *b)
+{
+    for (uint32_t i = 0; i < 80; i++) {
+        struct sent s;
+        b->window.later = i / 2 % 2 == 0;
+        if (i % 2 == 0) {
+            send_unmap(b, &s, 100 + i);
+        } else {
+            send_unref(b, &s, 100 + i);
+        }
+        if (b->window.later) {
+            window_answer(b, 0, VGD_HOST_FAILED);
+        }
+        cr_assert_eq(s.completions, 1);
+    }
+}
+
+DEVICE_TEST(F09_log_flood_by_a_vmm_that_refuses)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    cr_assert_resp(ctx_create(&b, CTX, 0), OK_NODATA);
+    for (uint32_t i = 0; i < 80; i++) {
+        cr_assert_resp(create_host_blob(&b, 100 + i, CTX, VGD_BLOB_ALIGNMENT_BYTES), OK_NODATA);
+        cr_assert_resp(map_blob(&b, 100 + i, i * VGD_BLOB_ALIGNMENT_BYTES), OK_MAP_INFO);
+    }
+    b.window.status = VGD_HOST_FAILED;
+    char text[65536];
+    (void)logged(unmaps_refused, &b, text, sizeof(text));
+    cr_assert_not_null(strstr(text, "stay"));
+    cr_assert_leq(lines_in(text), 20, "%u lines", lines_in(text));
+    b.window.status = VGD_OK;
+    bench_close(&b);
+}
+
 static void at_the_limits(struct bench *b)
 {
     cr_assert_resp(create_2d(b, 1, VGD_FORMAT_B8G8R8A8_UNORM, 1, 1), OK_NODATA);

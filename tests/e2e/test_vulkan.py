@@ -10,7 +10,7 @@ import threading
 import time
 
 import venus
-from support import (Skip, check, check_all_end, check_monitor, check_no_stuck_tasks, check_rendering,
+from support import (Skip, check, check_all_end, check_monitor, check_no_stuck_tasks, check_rendering, check_screen,
                      guest, limit, long, picture, start_drawing, vgd_vm)
 
 # A Vulkan program of the guest keeps a few maps for its own ring and replies.
@@ -99,6 +99,19 @@ def test_vulkan_opencl_by_rusticl():
         result = run(machine, [venus.CL_COMPUTE, "Venus"], env=env, timeout_s=180)
         check("device: zink" in result.text, "OpenCL by %s" % result.text)
         check_nothing_left(machine, backend)
+
+
+@limit(240)
+def test_vulkan_not_passed_on():
+    """QEMU's vhost-user-gpu passes no Vulkan on before 11.2: the guest has OpenGL and a screen, and vgd's log says why no more."""
+    for qemu in ("11.1", "10.0"):
+        with guest("gpu", qemu, venus=True) as (machine, backend):
+            check_rendering(machine)
+            check_screen(machine)
+            result = machine.run(["vulkaninfo", "--summary"], env=venus.ONLY_VENUS)
+            check("DRIVER_ID_MESA_VENUS" not in result.text, "Vulkan on QEMU %s: %r" % (qemu, result))
+            check(backend.log.count("the guest's driver takes no Vulkan") == 1, "nothing in vgd's log tells the user why")
+            check_well(machine, backend)
 
 
 # --- maps, pauses, reboots: D1 to D6 ---

@@ -117,8 +117,9 @@ bool vgd_vtest_device_has_room(const struct vgd_vtest_device *dev)
     return dev->n_pending < dev->queue_commands;
 }
 
-void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number)
+void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number, bool is_stalled)
 {
+    (void)is_stalled; /* how to wait is the device's business */
     for (struct pending *p = dev->first; p != NULL; p = p->next) {
         p->is_awaited = p->is_awaited || p->number == number;
     }
@@ -182,7 +183,7 @@ static struct resource *resource_at(struct vgd_vtest_device *dev, uint32_t id)
 
 uint32_t vgd_vtest_device_take_resource_id(struct vgd_vtest_device *dev)
 {
-    for (uint32_t id = 1; id <= VGD_VTEST_RESOURCE_IDS; id++) {
+    for (uint32_t id = 1; id < IDS; id++) {
         struct resource *res = resource_at(dev, id);
         if (!res->is_taken) {
             assert(!res->is_there);

@@ -4,6 +4,7 @@
 #include "display_fixture.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -615,6 +616,59 @@ TIDY_TEST(display_presenter, a_failed_read_back_costs_that_picture_only)
         turn(rig, 20);
         cr_assert(rect_is(rig->got[next(rig, VGD_LINK_UPDATE)].body.update.rect, 4, 4, 4, 4));
     }
+    rig_end(rig);
+}
+
+/* Lines in the log while @run runs. */
+static uint32_t lines_logged(void (*run)(struct rig *), struct rig *rig)
+{
+    FILE *file = tmpfile();
+    cr_assert_not_null(file);
+    int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    (void)fflush(stderr);
+    (void)dup2(fileno(file), STDERR_FILENO);
+    vgd_log_setup("test", VGD_LOG_DEBUG);
+    run(rig);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
+    rewind(file);
+    uint32_t n = 0;
+    for (int c; (c = fgetc(file)) != EOF;) {
+        n += c == '\n';
+    }
+    (void)fclose(file);
+    return n;
+}
+
+static void set_what_is_too_large(struct rig *rig)
+{
+    for (uint32_t i = 0; i < 1000; i++) {
+        rig->d->ops->scanout_set(rig->d, 0, 5, NULL, rect(0, 0, 16384, 16384));
+    }
+}
+
+static void show_what_cannot_be_read(struct rig *rig)
+{
+    for (uint32_t i = 0; i < 60; i++) {
+        rig->render.read_fails = i % 2 == 0;
+        damage(rig, 0, rect(0, 0, 4, 4));
+        turn(rig, 20);
+        forget(rig);
+    }
+}
+
+/* F09: a guest does both as often as it likes. */
+TIDY_TEST(display_presenter, pictures_cannot_flood_the_log)
+{
+    struct rig *rig = rig_begin();
+    uint32_t n = lines_logged(set_what_is_too_large, rig);
+    cr_assert(n > 0 && n <= 20, "%u lines", n);
+    rig_end(rig);
+    rig = rig_begin();
+    show_first(rig, 0, 5);
+    n = lines_logged(show_what_cannot_be_read, rig);
+    cr_assert(n > 0 && n <= 20, "%u lines", n);
     rig_end(rig);
 }
 

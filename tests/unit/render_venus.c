@@ -540,6 +540,28 @@ Test(render_venus, a_hanging_process_is_ended, .timeout = 60)
     cr_expect_eq(create_context(2), VGD_OK);
 }
 
+/* What is only sent waits for room in the socket. */
+Test(render_venus, a_process_that_reads_nothing_is_ended, .timeout = 60)
+{
+    cr_assert_eq(create_context(1), VGD_OK);
+    pid_t child;
+    cr_assert(wait_for_children(1, &child));
+    (void)kill(child, SIGSTOP);
+    enum vgd_status st = VGD_OK;
+    uint64_t start_ns = 0;
+    for (uint64_t seq = 1; st == VGD_OK && seq < 100000; seq++) {
+        bool done;
+        start_ns = vgd_now_ns();
+        st = r->ops->fence(r, 1, 0, seq, &done);
+    }
+    cr_expect_eq(st, VGD_LOST);
+    cr_expect_lt(vgd_now_ns() - start_ns, CALL_MS * 1000000ull + DEATH_SEEN_WITHIN_NS);
+    cr_expect(wait_for(&seen.losses_count, 1, DEATH_SEEN_WITHIN_NS));
+    cr_expect_eq(seen.fences_count, 0);
+    cr_expect(wait_for_children(0, &child), "no process is left");
+    cr_expect_eq(create_context(2), VGD_OK);
+}
+
 Test(render_venus, a_hanging_server_is_given_up, .timeout = 60)
 {
     cr_assert_eq(create_context(1), VGD_OK);
@@ -584,6 +606,28 @@ Test(render_both, opengl_and_vulkan_side_by_side)
                  "OpenGL is untouched");
 }
 
+/* The library itself notices a death after many looks, and then says that everything has
+ * signalled. */
+Test(render_both, fences_of_a_killed_process_are_not_done)
+{
+    cr_assert_eq(create_context(1), VGD_OK);
+    pid_t child;
+    cr_assert(wait_for_children(1, &child));
+    (void)kill(child, SIGSTOP);
+    (void)usleep(50000);
+    bool done = true;
+    cr_assert_eq(r->ops->fence(r, 1, 0, 1, &done), VGD_OK);
+    cr_assert_not(done);
+    uint64_t end_ns = vgd_now_ns() + DEATH_SEEN_WITHIN_NS / 2;
+    while (vgd_now_ns() < end_ns) {
+        vgd_loop_turn(loop, 1);
+    }
+    cr_assert_eq(seen.fences_count, 0);
+    (void)kill(child, SIGKILL);
+    cr_assert(wait_for(&seen.losses_count, 1, DEATH_SEEN_WITHIN_NS));
+    cr_expect_eq(seen.fences_count, 0, "they are the device's to answer");
+}
+
 /* ---- what is wrong at the start ---------------------------------------------------------------
  */
 
@@ -622,23 +666,66 @@ Test(render_venus_start, a_server_that_closes_is_a_reason)
     cr_expect_str_not_empty(why);
 }
 
-Test(render_venus_start, without_a_server_opengl_goes_on)
+static void end_loop(void *user)
+{
+    (void)user;
+    vgd_loop_quit(loop, EXIT_SUCCESS);
+}
+
+/* Nobody has ended it. */
+static bool loop_goes_on(void)
+{
+    struct vgd_timer *timer = vgd_timer_create(loop, end_loop, NULL);
+    vgd_timer_start(timer, 0);
+    bool goes_on = vgd_loop_run(loop) == EXIT_SUCCESS;
+    vgd_timer_destroy(&timer);
+    return goes_on;
+}
+
+/* Later it would end this process (a_hanging_server_is_given_up). */
+Test(render_venus_start, a_server_that_hangs_is_a_reason)
 {
     char why[256] = "";
     int pair[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    uint64_t start_ns = vgd_now_ns();
+    cr_expect_eq(start(false, &pair[0], why, sizeof(why)), VGD_HOST_FAILED);
+    cr_expect_lt(vgd_now_ns() - start_ns, CALL_MS * 1000000ull + DEATH_SEEN_WITHIN_NS);
+    cr_expect_not_null(strstr(why, "does not answer"), "%s", why);
+    cr_expect(loop_goes_on());
     (void)close(pair[1]);
+}
+
+static void opengl_goes_on(bool server_hangs)
+{
+    char why[256] = "";
+    int pair[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    if (!server_hangs) {
+        (void)close(pair[1]);
+    }
     if (start(true, &pair[0], why, sizeof(why)) != VGD_OK) {
         cr_skip("no OpenGL on this host: %s", why);
         return;
     }
     cr_expect_str_not_empty(why);
+    cr_expect(loop_goes_on());
     struct vgd_render_info info;
     r->ops->info(r, &info);
     cr_expect_str_empty(info.vulkan_name);
     cr_expect_eq(info.n_capsets, 2);
     cr_expect_eq(r->ops->context_create(r, 1, VGD_CAPSET_VENUS, "x", 1), VGD_UNSUPPORTED);
     cr_expect_eq(r->ops->context_create(r, 1, VGD_CAPSET_VIRGL2, "x", 1), VGD_OK);
+}
+
+Test(render_venus_start, without_a_server_opengl_goes_on)
+{
+    opengl_goes_on(false);
+}
+
+Test(render_venus_start, with_a_server_that_hangs_opengl_goes_on)
+{
+    opengl_goes_on(true);
 }
 
 Test(render_venus_start, a_call_that_waits_is_ended)

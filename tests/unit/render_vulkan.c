@@ -80,6 +80,13 @@ Test(render_vulkan, the_render_node_decides)
     cr_expect_not_null(strstr(why, "--render-node"), "%s", why);
     t = gl("GPU/PCIe", 2);
     cr_expect_eq(vgd_vk_match(&d, 0, 0, &t, why, sizeof(why)), 1, "the UUID tells");
+    t = gl("GPU/PCIe", 0);
+    cr_expect_eq(vgd_vk_match(&d, 226, 130, &t, why, sizeof(why)), -1, "known to be elsewhere");
+    d.n = 1;
+    cr_expect_eq(vgd_vk_match(&d, 226, 129, &t, why, sizeof(why)), -1, "a twin without Vulkan");
+    d.devices[0].has_render_node = false;
+    cr_expect_eq(vgd_vk_match(&d, 226, 129, &t, why, sizeof(why)), 0, "a driver that tells none");
+    d = devices(device("GPU", "discrete", 1, 128), device("GPU", "discrete", 2, 129));
     d.devices[1].render_minor = 128; /* two drivers of one GPU */
     t = gl("GPU/PCIe", 0);
     cr_expect_eq(vgd_vk_match(&d, 0, 0, &t, why, sizeof(why)), 0);
@@ -114,6 +121,20 @@ Test(render_vulkan, without_opengl_the_best_is_taken)
 }
 
 TestSuite(render_vulkan_host, .timeout = 120);
+
+/* Whatever else the host has. */
+Test(render_vulkan_host, a_node_that_cannot_be_is_no_other_gpu)
+{
+    static const char *const nodes[] = {"/nonexistent/renderD128", "/proc/self/exe", "/tmp"};
+    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+        struct vgd_vk_choice c = {.name = "untouched"};
+        char why[256] = "";
+        cr_expect_eq(vgd_vk_choose(nodes[i], NULL, NULL, false, &c, why, sizeof(why)),
+                     VGD_HOST_FAILED);
+        cr_expect_not_null(strstr(why, nodes[i]), "%s", why);
+        cr_expect_str_eq(c.name, "untouched");
+    }
+}
 
 Test(render_vulkan_host, a_choice_or_a_reason)
 {

@@ -93,8 +93,11 @@ static int worker(int link)
         (void)send(server, "hello", 6, MSG_NOSIGNAL);
         if (recv(server, greeting, sizeof(greeting) - 1, 0) > 0) {
             (void)snprintf(ready.vulkan_name, sizeof(ready.vulkan_name), "%s", greeting);
+        } else if (told("VGD_TEST_WORKER", "slow")) {
+            (void)usleep(500000); /* others see the end of the server first */
         }
     }
+    ready.choice.platform = told("VGD_TEST_WORKER", "opengl") ? 1 : 0;
     say(link, VGD_LINK_READY, &ready, sizeof(ready));
     if (told("VGD_TEST_WORKER", "late")) {
         say(link, VGD_LINK_WANT_SERVER, &want, sizeof(want));
@@ -119,6 +122,12 @@ static void dump(const char *path)
         }
     }
     (void)closedir(d);
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        char link[64], target[256] = "";
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        (void)!readlink(link, target, sizeof(target) - 1);
+        (void)fprintf(out, "%d is %s\n", fd, target);
+    }
     (void)fprintf(out, "group %d\n", getpgrp() == getpid());
     (void)fprintf(out, "no_new_privs %d\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
     int death_signal = 0;
@@ -151,7 +160,8 @@ static int server(int socket)
     }
     char greeting[32];
     while (recv(socket, greeting, sizeof(greeting), 0) > 0) {
-        (void)send(socket, "a device", 9, MSG_NOSIGNAL);
+        bool silent = told("VGD_TEST_SERVER", "silent");
+        (void)send(socket, silent ? "" : "a device", silent ? 1 : 9, MSG_NOSIGNAL);
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -76,8 +77,9 @@ void vgd_worker_process_get_status(struct vgd_worker_process *p,
                                    struct vgd_worker_process_status *out)
 {
     (void)p;
-    *out = (struct vgd_worker_process_status){
-        .ready = {.features = 0x3b, .num_capsets = 3}}; /* with BLOB_ALIGNMENT */
+    *out = (struct vgd_worker_process_status){.ready = {.features = 0x3b, /* with BLOB_ALIGNMENT */
+                                                        .num_capsets = 3,
+                                                        .vulkan_name = "a GPU"}};
 }
 
 const struct vgd_vault *vgd_worker_process_vault(const struct vgd_worker_process *p)
@@ -480,6 +482,55 @@ Test(session, says_how_blobs_are_aligned)
     cr_assert_eq(vgd_device_config_decode(&r, &config), VGD_OK);
     cr_assert_eq(config.blob_alignment_bytes, 4096);
     cr_assert_eq(config.num_capsets, 3);
+}
+
+/* What the session logs when the guest's driver has taken @features; the caller frees. */
+static char *said_at_features(uint64_t features)
+{
+    FILE *log = tmpfile();
+    cr_assert_not_null(log);
+    int old = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    cr_assert(old >= 0 && dup2(fileno(log), STDERR_FILENO) >= 0);
+    vgd_log_setup("test", VGD_LOG_WARNING);
+    tell_u64(VGD_VU_SET_FEATURES, features);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    cr_assert(dup2(old, STDERR_FILENO) >= 0);
+    (void)close(old);
+    char *text = calloc(1, 4096);
+    rewind(log);
+    cr_assert_not_null(text);
+    (void)!fread(text, 1, 4095, log);
+    (void)fclose(log);
+    return text;
+}
+
+Test(session, says_why_the_guest_has_no_vulkan)
+{
+    const uint64_t virgl = 1ull << VGD_F_VIRGL, blob = 1ull << VGD_F_RESOURCE_BLOB,
+                   init = 1ull << VGD_F_CONTEXT_INIT, firmware = 1ull << VGD_F_EDID;
+    static const char hint[] = "takes no Vulkan";
+    const struct {
+        const char *name;
+        uint64_t features;
+        bool is_told;
+    } cases[] = {
+        {"firmware", firmware, false},
+        {"all of it", virgl | blob | init, false},
+        {"QEMU's vhost-user-gpu", virgl, true},
+        {"the same once more", virgl, false},
+    };
+    (void)ask_u64(VGD_VU_GET_FEATURES);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *text = said_at_features(cases[i].features);
+        cr_expect_eq(strstr(text, hint) != NULL, cases[i].is_told, "%s: %s", cases[i].name, text);
+        free(text);
+    }
+    finish();
+    setup();
+    (void)ask_u64(VGD_VU_GET_FEATURES);
+    char *text = said_at_features(virgl | blob);
+    cr_expect_not_null(strstr(text, hint), "an old kernel: %s", text);
+    free(text);
 }
 
 Test(session, maps_for_the_worker)

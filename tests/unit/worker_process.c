@@ -28,6 +28,7 @@ static struct {
     unsigned ready, gone, failed;
     char folder[64];
     int fds_before;
+    bool virgl; /* wanted, too */
 } t;
 
 static int fds_open(void)
@@ -76,6 +77,7 @@ static void start_with(const char *worker, const char *server, const char *progr
         .loop = t.loop,
         .program = getenv("SCRIPTED_PROCESS"),
         .render_node = "",
+        .want_virgl = t.virgl,
         .want_venus = venus,
         .render_server = program != NULL ? program : getenv("SCRIPTED_PROCESS"),
         .layer_dir = layer_dir,
@@ -200,6 +202,28 @@ static char *dumped(char *text, size_t max_bytes)
     return text;
 }
 
+/* Until the worker is ready, with our output in a file of the folder. */
+static void start_with_output_to_log(enum vgd_log_level level)
+{
+    char path[128];
+    int saved[2] = {fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3),
+                    fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)};
+    (void)snprintf(path, sizeof(path), "%s/log", t.folder);
+    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(file >= 0 && saved[0] >= 0 && saved[1] >= 0);
+    (void)dup2(file, STDOUT_FILENO);
+    (void)dup2(file, STDERR_FILENO);
+    vgd_log_setup("test", level);
+    start("want", "");
+    turn_until_ready(1);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    (void)dup2(saved[0], STDOUT_FILENO);
+    (void)dup2(saved[1], STDERR_FILENO);
+    (void)close(saved[0]);
+    (void)close(saved[1]);
+    (void)close(file);
+}
+
 Test(worker_process, what_the_server_inherits)
 {
     char path[128], text[16384];
@@ -209,8 +233,7 @@ Test(worker_process, what_the_server_inherits)
     (void)setenv("SECRET_TOKEN", "not for guests", 1);
     (void)setenv("QEMU_AUDIO_DRV", "none", 1);
     int leaked = open("/dev/null", O_RDONLY); /* of whoever started us: not close-on-exec */
-    start("want", "");
-    turn_until_ready(1);
+    start_with_output_to_log(VGD_LOG_ERROR);
     (void)close(leaked);
     char *at = dumped(text, sizeof(text));
     unsigned n_fds = 0;
@@ -226,6 +249,19 @@ Test(worker_process, what_the_server_inherits)
     cr_assert_null(strstr(at, "SECRET_TOKEN"));
     cr_assert_null(strstr(at, "QEMU_AUDIO_DRV"));
     cr_assert_null(strstr(at, "VK_LAYER_VGD"), "the layer only where it is wanted");
+    cr_assert_not_null(strstr(at, "\n1 is /dev/null\n"), "what it prints is the guest's doing");
+    cr_assert_not_null(strstr(at, "\n2 is /dev/null\n"));
+}
+
+Test(worker_process, what_the_server_prints_is_for_debugging)
+{
+    char path[128], text[16384];
+    (void)snprintf(path, sizeof(path), "%s/dump", t.folder);
+    (void)setenv("VGD_TEST_DUMP", path, 1);
+    start_with_output_to_log(VGD_LOG_DEBUG);
+    char expected[160];
+    (void)snprintf(expected, sizeof(expected), "\n2 is %s/log\n", t.folder);
+    cr_assert_not_null(strstr(dumped(text, sizeof(text)), expected));
 }
 
 Test(worker_process, the_layer_is_brought_in)
@@ -290,6 +326,20 @@ Test(worker_process, required_and_not_there)
     cr_assert_eq(t.ready, 0);
 }
 
+Test(worker_process, required_and_only_half_of_it_there)
+{
+    t.virgl = true;
+    start_with("want", "", NULL, NULL, true, true); /* Vulkan, and no OpenGL */
+    for (unsigned i = 0; i < 2000 && t.failed + t.ready == 0; i++) {
+        vgd_loop_turn(t.loop, 2);
+    }
+    cr_assert_eq(t.failed, 1);
+    vgd_worker_process_destroy(t.p);
+    start_with("want opengl", "", NULL, NULL, true, true);
+    t.failed = 0;
+    turn_until_ready(1);
+}
+
 Test(worker_process, killed_with_what_they_started)
 {
     for (int of_server = 0; of_server < 2; of_server++) {
@@ -328,14 +378,42 @@ Test(worker_process, deaths_leave_no_descriptors)
     cr_assert_eq(fds_open(), before);
 }
 
+/* Of another version, or no render server at all: what else the worker has goes on. */
 Test(worker_process, a_server_that_ends_at_once)
 {
     start("want", "exit");
-    for (unsigned i = 0; i < 100 && status().deaths_count < 2; i++) {
-        vgd_loop_turn(t.loop, 10);
+    turn_until_ready(1);
+    turn_until_children(1);
+    for (unsigned i = 0; i < 50; i++) {
+        vgd_loop_turn(t.loop, 2);
     }
-    cr_assert_geq(status().deaths_count, 1);
-    cr_assert_eq(t.failed, 0, "tried again");
+    cr_assert_eq(status().deaths_count, 0);
+    cr_assert_eq(status().server_pid, 0);
+    cr_assert_str_empty(status().ready.vulkan_name);
+    cr_assert_eq(t.gone + t.failed, 0);
+}
+
+/* Later, a generation is what had Vulkan: both are made anew. */
+Test(worker_process, a_server_that_ends_at_once_later)
+{
+    start("want slow", "");
+    turn_until_ready(1);
+    (void)setenv("VGD_TEST_SERVER", "exit", 1);
+    (void)kill(status().server_pid, SIGKILL);
+    for (unsigned i = 0; i < 500 && status().deaths_count < 2; i++) {
+        vgd_loop_turn(t.loop, 2);
+    }
+    cr_assert_geq(status().deaths_count, 2, "tried again");
+}
+
+Test(worker_process, a_server_that_is_of_no_use_is_ended)
+{
+    start("want", "silent");
+    turn_until_ready(1);
+    cr_assert_str_empty(status().ready.vulkan_name);
+    turn_until_children(1);
+    cr_assert_eq(status().server_pid, 0);
+    cr_assert_eq(status().deaths_count, 0);
 }
 
 static void expect_killed(const char *worker, bool venus)
@@ -387,6 +465,7 @@ Test(render_environment, of_a_list)
                     "HOMER=no",
                     "HOME=/root",
                     "LD_PRELOAD=lib.so",
+                    "__EGL_VENDOR_LIBRARY_FILENAMES=/nvidia.json",
                     "=odd",
                     "",
                     "NOTHING",
@@ -401,6 +480,7 @@ Test(render_environment, of_a_list)
     cr_assert_str_eq(find(env, "VK_LOADER_DEBUG"), "all");
     cr_assert_str_eq(find(env, "HOME"), "/root");
     cr_assert_str_eq(find(env, "LD_PRELOAD"), "lib.so");
+    cr_assert_str_eq(find(env, "__EGL_VENDOR_LIBRARY_FILENAMES"), "/nvidia.json");
     cr_assert_null(find(env, "MESAX"));
     cr_assert_null(find(env, "HOMER"));
     free(env);

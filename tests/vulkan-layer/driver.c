@@ -393,3 +393,76 @@ Test(layer_driver, extension_lists_follow_vulkans_rule)
     cr_assert(has_extension(gpu, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME));
     cr_assert(has_extension(gpu, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME));
 }
+
+static VkDevice open_with_semaphores(VkQueue *out_queue)
+{
+    float priority = 1.0f;
+    VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueCount = 1,
+        .pQueuePriorities = &priority,
+    };
+    const char *extensions[] = {VK_KHR_EXTERNAL_SEMAPHORE_FD_EXTENSION_NAME};
+    VkDeviceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .queueCreateInfoCount = 1,
+        .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = 1,
+        .ppEnabledExtensionNames = extensions,
+    };
+    VkDevice device = NULL;
+    cr_assert_eq(vkCreateDevice(gpu, &info, NULL, &device), VK_SUCCESS);
+    vkGetDeviceQueue(device, 0, 0, out_queue);
+    return device;
+}
+
+/* As venus does for each image that is acquired: the wait for it comes to an end. */
+Test(layer_driver, a_semaphore_is_born_signalled)
+{
+    VkPhysicalDeviceExternalSemaphoreInfo asked = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_SEMAPHORE_INFO,
+        .handleType = VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+    };
+    VkExternalSemaphoreProperties about = {.sType =
+                                               VK_STRUCTURE_TYPE_EXTERNAL_SEMAPHORE_PROPERTIES};
+    if (!has_extension(gpu, VK_KHR_EXTERNAL_SEMAPHORE_FD_EXTENSION_NAME)) {
+        cr_skip("this driver has no semaphores with descriptors");
+    }
+    vkGetPhysicalDeviceExternalSemaphoreProperties(gpu, &asked, &about);
+    cr_assert((about.externalSemaphoreFeatures & VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT) !=
+              0);
+    VkQueue queue;
+    VkDevice device = open_with_semaphores(&queue);
+    PFN_vkImportSemaphoreFdKHR import =
+        (PFN_vkImportSemaphoreFdKHR)vkGetDeviceProcAddr(device, "vkImportSemaphoreFdKHR");
+    VkSemaphoreCreateInfo semaphore_info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO};
+    VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    VkSemaphore semaphore;
+    VkFence fence;
+    cr_assert_eq(vkCreateSemaphore(device, &semaphore_info, NULL, &semaphore), VK_SUCCESS);
+    cr_assert_eq(vkCreateFence(device, &fence_info, NULL, &fence), VK_SUCCESS);
+    VkImportSemaphoreFdInfoKHR signalled = {
+        .sType = VK_STRUCTURE_TYPE_IMPORT_SEMAPHORE_FD_INFO_KHR,
+        .semaphore = semaphore,
+        .flags = VK_SEMAPHORE_IMPORT_TEMPORARY_BIT,
+        .handleType = VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+        .fd = -1,
+    };
+    const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
+    VkSubmitInfo submit = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .waitSemaphoreCount = 1,
+        .pWaitSemaphores = &semaphore,
+        .pWaitDstStageMask = &stage,
+    };
+    for (int i = 0; i < 100; i++) {
+        cr_assert_eq(import(device, &signalled), VK_SUCCESS);
+        cr_assert_eq(vkQueueSubmit(queue, 1, &submit, fence), VK_SUCCESS);
+        cr_assert_eq(vkWaitForFences(device, 1, &fence, VK_TRUE, 5000000000ull), VK_SUCCESS,
+                     "round %d", i);
+        cr_assert_eq(vkResetFences(device, 1, &fence), VK_SUCCESS);
+    }
+    vkDestroyFence(device, fence, NULL);
+    vkDestroySemaphore(device, semaphore, NULL);
+    vkDestroyDevice(device, NULL);
+}

@@ -401,6 +401,122 @@ Test(layer_fake, a_driver_that_refuses_leaves_nothing)
     close_device(&d);
 }
 
+/* ---- semaphores ---- */
+
+#define OPAQUE_FD VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT
+#define SYNC_FD VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT
+
+static VkExternalSemaphoreFeatureFlags features_of(VkPhysicalDevice gpu,
+                                                   VkExternalSemaphoreHandleTypeFlagBits handle,
+                                                   VkSemaphoreType type)
+{
+    VkSemaphoreTypeCreateInfo of_type = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+        .semaphoreType = type,
+    };
+    VkPhysicalDeviceExternalSemaphoreInfo info = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_SEMAPHORE_INFO,
+        .pNext = type == VK_SEMAPHORE_TYPE_BINARY ? NULL : &of_type,
+        .handleType = handle,
+    };
+    VkExternalSemaphoreProperties about = {.sType =
+                                               VK_STRUCTURE_TYPE_EXTERNAL_SEMAPHORE_PROPERTIES};
+    vkGetPhysicalDeviceExternalSemaphoreProperties(gpu, &info, &about);
+    bool compatible = (about.compatibleHandleTypes & handle) != 0;
+    cr_assert_eq(compatible, about.externalSemaphoreFeatures != 0);
+    return about.externalSemaphoreFeatures;
+}
+
+/* A device of @n_queues; @semaphores: with the extension that imports into them. */
+static VkDevice make_device(VkPhysicalDevice gpu, uint32_t n_queues, bool semaphores)
+{
+    const float priorities[FAKE_QUEUES] = {0.25f, 0.5f, 0.75f};
+    VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueCount = n_queues,
+        .pQueuePriorities = priorities,
+    };
+    const char *extensions[] = {VK_KHR_EXTERNAL_SEMAPHORE_FD_EXTENSION_NAME};
+    VkDeviceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .queueCreateInfoCount = n_queues > 0 ? 1 : 0,
+        .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = semaphores ? 1 : 0,
+        .ppEnabledExtensionNames = extensions,
+    };
+    VkDevice device = NULL;
+    cr_assert_eq(vkCreateDevice(gpu, &info, NULL, &device), VK_SUCCESS);
+    return device;
+}
+
+static VkResult import_into(VkDevice device, VkExternalSemaphoreHandleTypeFlagBits type, int fd)
+{
+    PFN_vkImportSemaphoreFdKHR import =
+        (PFN_vkImportSemaphoreFdKHR)vkGetDeviceProcAddr(device, "vkImportSemaphoreFdKHR");
+    cr_assert_not_null(import);
+    VkImportSemaphoreFdInfoKHR info = {
+        .sType = VK_STRUCTURE_TYPE_IMPORT_SEMAPHORE_FD_INFO_KHR,
+        .semaphore = (VkSemaphore)(uintptr_t)0x5e3a,
+        .flags = VK_SEMAPHORE_IMPORT_TEMPORARY_BIT,
+        .handleType = type,
+        .fd = fd,
+    };
+    return import(device, &info);
+}
+
+Test(layer_fake, a_semaphore_is_born_signalled)
+{
+    open_all(true);
+    VkPhysicalDevice gpu = gpus[FAKE_LIKE_NVIDIA];
+    const VkExternalSemaphoreFeatureFlags importable = VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT;
+    cr_assert_eq(features_of(gpu, SYNC_FD, VK_SEMAPHORE_TYPE_BINARY), importable, "no export");
+    cr_assert_eq(features_of(gpu, SYNC_FD, VK_SEMAPHORE_TYPE_TIMELINE), 0);
+    cr_assert_neq(features_of(gpu, OPAQUE_FD, VK_SEMAPHORE_TYPE_BINARY), importable,
+                  "the driver's");
+    cr_assert_eq(features_of(gpus[FAKE_REFUSES], SYNC_FD, VK_SEMAPHORE_TYPE_BINARY), 0);
+    for (uint32_t n = 0; n < FAKE_QUEUES; n++) { /* the application's queues */
+        unsigned signals = seen()->signals;
+        VkDevice device = make_device(gpu, n, true);
+        cr_assert_eq(seen()->queues, n + 1);
+        cr_assert_eq(seen()->queue_index, n);
+        cr_assert_eq(import_into(device, SYNC_FD, -1), VK_SUCCESS);
+        cr_assert_eq(seen()->signals, signals + 1);
+        cr_assert_eq(seen()->last_signal, 0x5e3a);
+        int fd = dup(0);
+        cr_assert_eq(import_into(device, SYNC_FD, fd), VK_ERROR_INVALID_EXTERNAL_HANDLE);
+        cr_assert_eq(close(fd), 0, "still ours");
+        cr_assert_eq(import_into(device, OPAQUE_FD, -1), VK_SUCCESS);
+        cr_assert_eq(seen()->opaque_fds, n + 1);
+        vkDestroyDevice(device, NULL);
+    }
+    cr_assert_eq(seen()->sync_fds, 0u, "the driver does not know the word");
+}
+
+Test(layer_fake, no_queue_is_added_where_none_is_left_or_wanted)
+{
+    open_all(true);
+    VkPhysicalDevice gpu = gpus[FAKE_LIKE_NVIDIA];
+    VkDevice device = make_device(gpu, 1, false);
+    cr_assert_eq(seen()->queues, 1u);
+    vkDestroyDevice(device, NULL);
+    device = make_device(gpu, FAKE_QUEUES, true);
+    cr_assert_eq(seen()->queues, (unsigned)FAKE_QUEUES);
+    cr_assert_eq(import_into(device, SYNC_FD, -1), VK_ERROR_INVALID_EXTERNAL_HANDLE);
+    cr_assert_eq(seen()->signals, 0u);
+    cr_assert_eq(seen()->sync_fds, 0u);
+    vkDestroyDevice(device, NULL);
+}
+
+Test(layer_fake, semaphores_are_the_drivers_when_off)
+{
+    open_all(false);
+    VkPhysicalDevice gpu = gpus[FAKE_LIKE_NVIDIA];
+    cr_assert_eq(features_of(gpu, SYNC_FD, VK_SEMAPHORE_TYPE_BINARY), 0);
+    VkDevice device = make_device(gpu, 1, true);
+    cr_assert_eq(seen()->queues, 1u);
+    vkDestroyDevice(device, NULL);
+}
+
 /* Two instances at once, as two contexts of one server process would be. */
 Test(layer_fake, instances_do_not_share_answers)
 {

@@ -24,7 +24,7 @@ struct object { /* an instance, a device or a queue */
 static struct gpu gpus[FAKE_DEVICES];
 
 static const char *const extensions[FAKE_DEVICES][2] = {
-    {VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME, VK_KHR_SWAPCHAIN_EXTENSION_NAME},
+    {VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME, VK_KHR_EXTERNAL_SEMAPHORE_FD_EXTENSION_NAME},
     {VK_KHR_SWAPCHAIN_EXTENSION_NAME, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME},
     {VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME, VK_KHR_SWAPCHAIN_EXTENSION_NAME},
 };
@@ -166,7 +166,8 @@ static VKAPI_ATTR void VKAPI_CALL get_families(VkPhysicalDevice gpu, uint32_t *n
 {
     (void)gpu;
     if (out != NULL && *n >= 1) {
-        out[0] = (VkQueueFamilyProperties){.queueFlags = VK_QUEUE_TRANSFER_BIT, .queueCount = 1};
+        out[0] = (VkQueueFamilyProperties){.queueFlags = VK_QUEUE_TRANSFER_BIT,
+                                           .queueCount = FAKE_QUEUES};
     }
     *n = 1;
 }
@@ -216,6 +217,21 @@ get_external_buffer(VkPhysicalDevice gpu, const VkPhysicalDeviceExternalBufferIn
     }
 }
 
+static VKAPI_ATTR void VKAPI_CALL
+get_external_semaphore(VkPhysicalDevice gpu, const VkPhysicalDeviceExternalSemaphoreInfo *info,
+                       VkExternalSemaphoreProperties *out)
+{
+    (void)gpu;
+    out->exportFromImportedHandleTypes = 0;
+    out->compatibleHandleTypes = 0;
+    out->externalSemaphoreFeatures = 0;
+    if (info->handleType == VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT) {
+        out->compatibleHandleTypes = info->handleType;
+        out->externalSemaphoreFeatures = VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT |
+                                         VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT;
+    }
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL enumerate_device_extensions(VkPhysicalDevice gpu,
                                                                   const char *layer, uint32_t *n,
                                                                   VkExtensionProperties *out)
@@ -252,6 +268,19 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice gpu,
         }
         imports = imports || strcmp(name, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME) == 0;
     }
+    fake_seen.queues = 0;
+    for (uint32_t q = 0; q < info->queueCreateInfoCount; q++) {
+        const VkDeviceQueueCreateInfo *queue = &info->pQueueCreateInfos[q];
+        for (uint32_t p = 0; p < queue->queueCount; p++) {
+            if (queue->pQueuePriorities[p] < 0.0f || queue->pQueuePriorities[p] > 1.0f) {
+                return VK_ERROR_INITIALIZATION_FAILED;
+            }
+        }
+        fake_seen.queues += queue->queueCount;
+    }
+    if (fake_seen.queues > FAKE_QUEUES) {
+        return VK_ERROR_INITIALIZATION_FAILED;
+    }
     struct object *device = object_new(index_of(gpu));
     device->imports = imports;
     fake_seen.devices++;
@@ -275,9 +304,35 @@ static VKAPI_ATTR void VKAPI_CALL get_queue(VkDevice device, uint32_t family, ui
 {
     (void)device;
     (void)family;
-    (void)queue;
+    fake_seen.queue_index = queue;
     set_loader_magic_value(&the_queue);
     *out = (VkQueue)(void *)&the_queue;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL queue_submit(VkQueue queue, uint32_t n,
+                                                   const VkSubmitInfo *submits, VkFence fence)
+{
+    (void)queue;
+    (void)fence;
+    for (uint32_t s = 0; s < n; s++) {
+        for (uint32_t i = 0; i < submits[s].signalSemaphoreCount; i++) {
+            fake_seen.signals++;
+            fake_seen.last_signal = (uint64_t)(uintptr_t)submits[s].pSignalSemaphores[i];
+        }
+    }
+    return VK_SUCCESS;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL import_semaphore(VkDevice device,
+                                                       const VkImportSemaphoreFdInfoKHR *info)
+{
+    (void)device;
+    if (info->handleType != VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT) {
+        fake_seen.sync_fds++;
+        return VK_ERROR_INVALID_EXTERNAL_HANDLE;
+    }
+    fake_seen.opaque_fds++;
+    return VK_SUCCESS;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL
@@ -399,10 +454,13 @@ static PFN_vkVoidFunction proc_addr(const char *name)
         ENTRY(vkGetPhysicalDeviceMemoryProperties, get_memory),
         ENTRY(vkGetPhysicalDeviceMemoryProperties2, get_memory2),
         ENTRY(vkGetPhysicalDeviceExternalBufferProperties, get_external_buffer),
+        ENTRY(vkGetPhysicalDeviceExternalSemaphoreProperties, get_external_semaphore),
         ENTRY(vkEnumerateDeviceExtensionProperties, enumerate_device_extensions),
         ENTRY(vkCreateDevice, create_device),
         ENTRY(vkDestroyDevice, destroy_device),
         ENTRY(vkGetDeviceQueue, get_queue),
+        ENTRY(vkQueueSubmit, queue_submit),
+        ENTRY(vkImportSemaphoreFdKHR, import_semaphore),
         ENTRY(vkGetMemoryHostPointerPropertiesEXT, get_pointer_properties),
         ENTRY(vkAllocateMemory, allocate),
         ENTRY(vkFreeMemory, release),

@@ -14,12 +14,16 @@
 /* deviceUUID: 16 bytes of this. */
 #define FAKE_UUID_BYTE(device) (0xa0 + (device))
 
-/* Device 0 is like NVIDIA's without a DRM node: no dma-bufs, host pointers for types 1 and 2. */
+/* Device 0 is like NVIDIA's without a DRM node: no dma-bufs, host pointers for types 1 and 2, no
+ * sync files. */
 #define FAKE_LIKE_NVIDIA 0
 /* Device 1 does not import host pointers. */
 #define FAKE_NO_IMPORT 1
 /* Device 2 says that it imports, and then refuses each. */
 #define FAKE_REFUSES 2
+
+/* Of its one family. */
+#define FAKE_QUEUES 3
 
 #define FAKE_ALIGN_BYTES 65536u
 #define FAKE_HEAP_BYTES (1ull << 30)
@@ -28,14 +32,20 @@
 
 struct fake_seen {
     unsigned dma_bufs; /* handle types that the driver does not know: must stay 0 */
+    unsigned sync_fds; /* the same of semaphores */
     unsigned devices;  /* vkCreateDevice that succeeded */
     unsigned live_devices;
     unsigned imports; /* by host pointer */
     unsigned live_memories;
-    bool dedicated;      /* the last import came with a dedicated allocation */
-    bool device_address; /* ... with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT */
-    uint64_t last_bytes; /* its allocationSize */
-    uint32_t last_types; /* handle types of the last external buffer or image */
+    unsigned queues;      /* of the last device */
+    unsigned queue_index; /* the last that was asked for */
+    unsigned opaque_fds;  /* imports into semaphores */
+    unsigned signals;     /* semaphores signalled */
+    uint64_t last_signal; /* the last of them */
+    bool dedicated;       /* the last import came with a dedicated allocation */
+    bool device_address;  /* ... with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT */
+    uint64_t last_bytes;  /* its allocationSize */
+    uint32_t last_types;  /* handle types of the last external buffer or image */
 };
 
 #endif
