@@ -352,6 +352,26 @@ static void many_resources(const struct bridge *b)
     (void)tap_ok(right, "a client with many resources goes, and another one is served", NULL);
 }
 
+/* Where fences are fast a client has many of these: each is put aside for a second. */
+static void many_fences(const struct bridge *b)
+{
+    enum { MANY = 64000, AT_ONCE = 64 };
+    VGD_AUTO_FD fd = client_begin(b, VGD_VTEST_VERSION, REPLY_S * 1000);
+    bool right = fd >= 0;
+    for (uint32_t i = 0; i < MANY && right; i += AT_ONCE) {
+        for (uint32_t k = 0; k < AT_ONCE && right; k++) {
+            right = ASK(fd, VGD_VTEST_RESOURCE_CREATE2, 0, 0, 64, 1u << 17, 8, 1, 1, 0, 0, 0, 8);
+        }
+        for (uint32_t k = 0; k < AT_ONCE && right; k++) {
+            uint32_t id;
+            right = get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
+            VGD_AUTO_FD file = right ? get_fd(fd) : -1;
+            right = file >= 0;
+        }
+    }
+    (void)tap_ok(right, "a client with many fences", NULL);
+}
+
 static void blobs(const struct bridge *b)
 {
     VGD_AUTO_FD fd = client_begin(b, VGD_VTEST_VERSION, REPLY_S * 1000);
@@ -571,6 +591,7 @@ int main(int argc, char **argv)
         oldest_protocol(&b);
         hostile_clients(&b);
         many_resources(&b);
+        many_fences(&b);
         blobs(&b);
         mesa(&b, &o);
         backend_dies(&b);
