@@ -416,3 +416,72 @@ RULE(one_client_does_not_take_all_memory)
     settle(b);
     cr_assert(!is_dropped(first) && !is_dropped(next));
 }
+
+/* What Mesa makes for each fence. */
+static uint32_t make_fence(struct bed *b, int fd, uint32_t id, int *out_file)
+{
+    ASK(fd, VGD_VTEST_RESOURCE_CREATE2, id, 0, 64, 1u << 17, 8, 1, 1, 0, 0, 0, 8);
+    pump(b);
+    if (id == 0) {
+        get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
+    }
+    *out_file = get_fd(fd);
+    return id;
+}
+
+RULE(a_fence_costs_the_device_nothing)
+{
+    VGD_AUTO_FD fd = client_begin(b, 4);
+    uint8_t *memory;
+    uint32_t other = make_buffer(b, fd, 64, &memory);
+    settle(b);
+    /* More than there may be resources, and each mapped by the client. */
+    enum { FENCES = VGD_VTEST_RESOURCES_MAX + 100 };
+    static uint32_t ids[FENCES];
+    for (uint32_t i = 0; i < FENCES; i++) {
+        VGD_AUTO_FD file = -1;
+        ids[i] = make_fence(b, fd, 0, &file);
+        cr_assert(ids[i] != 0 && lseek(file, 0, SEEK_END) >= 8);
+    }
+    cr_assert_eq(vtest_fake_pending(b->dev), 0);
+    for (uint32_t i = 2; i < FENCES; i++) {
+        ASK(fd, VGD_VTEST_RESOURCE_UNREF, ids[i]);
+        pump(b);
+    }
+    cr_assert_eq(vtest_fake_pending(b->dev), 0);
+
+    /* Named in a stream, it is there before the stream is; so it is for a transfer. */
+    const uint32_t stream[] = {6 | 3u << 16, 16, 0, ids[0]};
+    ask(fd, VGD_VTEST_SUBMIT_CMD, stream, 4);
+    ASK(fd, VGD_VTEST_TRANSFER_PUT2, ids[1], 0, 0, 0, 0, 8, 1, 1, 8, 0);
+    pump(b);
+    cr_assert_eq(vtest_fake_type(b->dev, 0), VGD_CMD_RESOURCE_CREATE_3D);
+    cr_assert_eq(vtest_fake_type(b->dev, 1), VGD_CMD_CTX_ATTACH_RESOURCE);
+    cr_assert_eq(vtest_fake_type(b->dev, 2), VGD_CMD_SUBMIT_3D);
+    cr_assert_eq(vtest_fake_type(b->dev, 3), VGD_CMD_RESOURCE_CREATE_3D);
+    settle(b);
+    cr_assert_eq(vtest_fake_resources(b->dev), 3);
+    for (uint32_t i = 0; i < 2; i++) {
+        ASK(fd, VGD_VTEST_RESOURCE_UNREF, ids[i]);
+    }
+    ASK(fd, VGD_VTEST_RESOURCE_UNREF, other);
+    pump(b);
+    settle(b);
+    cr_assert_eq(vtest_fake_resources(b->dev), 0);
+    (void)munmap(memory, 64);
+}
+
+RULE(a_fence_of_an_old_client_gets_its_number_in_a_stream)
+{
+    VGD_AUTO_FD fd = client_begin(b, 2);
+    VGD_AUTO_FD file = -1;
+    (void)make_fence(b, fd, 4711, &file);
+    settle(b);
+    cr_assert_eq(vtest_fake_resources(b->dev), 0);
+    const uint32_t stream[] = {6 | 3u << 16, 16, 0, 4711};
+    ask(fd, VGD_VTEST_SUBMIT_CMD, stream, 4);
+    pump(b);
+    settle(b);
+    cr_assert_eq(vtest_fake_resources(b->dev), 1);
+    cr_assert(!is_dropped(fd));
+}
