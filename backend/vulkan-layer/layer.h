@@ -105,7 +105,7 @@ struct layer_device {
     void *key;
     VkDevice handle;
     PFN_vkGetDeviceProcAddr next_gdpa;
-    const struct layer_gpu *gpu; /* NULL: the memory part is off */
+    const struct layer_gpu *gpu; /* NULL: the memory part is off, all calls go on as they are */
     bool has_memory_fd;          /* the application enabled VK_KHR_external_memory_fd */
     bool has_modifiers;          /* ... VK_EXT_image_drm_format_modifier */
     VkQueue signal_queue;        /* ours alone, guarded by lock; NULL: none */

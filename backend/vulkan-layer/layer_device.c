@@ -196,10 +196,11 @@ _Static_assert(offsetof(VkExternalMemoryBufferCreateInfo, handleTypes) ==
                "one function edits both");
 
 /* Gives the place to restore with restore_types, or NULL if there is nothing to edit. */
-static VkExternalMemoryHandleTypeFlags *edit_types(const void *chain, VkStructureType type,
+static VkExternalMemoryHandleTypeFlags *edit_types(const struct layer_device *d, const void *chain,
+                                                   VkStructureType type,
                                                    VkExternalMemoryHandleTypeFlags *out_old)
 {
-    VkExternalMemoryBufferCreateInfo *external = layer_find(chain, type);
+    VkExternalMemoryBufferCreateInfo *external = d->gpu != NULL ? layer_find(chain, type) : NULL;
     if (external == NULL || (external->handleTypes & LAYER_DMA_BUF) == 0) {
         return NULL;
     }
@@ -224,7 +225,7 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_CreateBuffer(VkDevice device, const VkBuffe
     const struct layer_device *d = layer_device_of(device);
     VkExternalMemoryHandleTypeFlags old = 0;
     VkExternalMemoryHandleTypeFlags *place =
-        edit_types(info->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, &old);
+        edit_types(d, info->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, &old);
     VkResult result = d->vk.CreateBuffer(device, info, allocator, out);
     restore_types(place, old);
     return result;
@@ -241,7 +242,7 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_CreateImage(VkDevice device, const VkImageC
     }
     VkExternalMemoryHandleTypeFlags old = 0;
     VkExternalMemoryHandleTypeFlags *place = edit_types(
-        linear.real.info.pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
+        d, linear.real.info.pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
     VkResult result = d->vk.CreateImage(device, &linear.real.info, allocator, out);
     restore_types(place, old);
     layer_modifier_end(&linear);
@@ -260,7 +261,7 @@ VKAPI_ATTR void VKAPI_CALL layer_GetDeviceBufferMemoryRequirements(
     const struct layer_device *d = layer_device_of(device);
     VkExternalMemoryHandleTypeFlags old = 0;
     VkExternalMemoryHandleTypeFlags *place = edit_types(
-        info->pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, &old);
+        d, info->pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, &old);
     d->vk.GetDeviceBufferMemoryRequirements(device, info, out);
     restore_types(place, old);
 }
@@ -275,7 +276,7 @@ VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageMemoryRequirements(
     asked.pCreateInfo = is_known ? &linear.real.info : info->pCreateInfo;
     VkExternalMemoryHandleTypeFlags old = 0;
     VkExternalMemoryHandleTypeFlags *place = edit_types(
-        asked.pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
+        d, asked.pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
     d->vk.GetDeviceImageMemoryRequirements(device, &asked, out);
     restore_types(place, old);
     if (is_known) {

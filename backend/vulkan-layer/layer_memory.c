@@ -198,6 +198,9 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_AllocateMemory(VkDevice device,
                                                     VkDeviceMemory *out)
 {
     struct layer_device *d = layer_device_of(device);
+    if (d->gpu == NULL) {
+        return d->vk.AllocateMemory(device, info, allocator, out);
+    }
     const VkExportMemoryAllocateInfo *export =
         layer_find(info->pNext, VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO);
     const VkImportMemoryFdInfoKHR *import =
@@ -247,8 +250,12 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_GetMemoryFdKHR(VkDevice device,
         m = m->next;
     }
     /* Under the lock: another thread's vkFreeMemory of other memory must not move the list. */
-    int fd = m != NULL && info->handleType == LAYER_DMA_BUF ? fcntl(m->fd, F_DUPFD_CLOEXEC, 0) : -1;
-    VkResult result = fd >= 0 ? VK_SUCCESS : fd_error();
+    int fd = -1;
+    VkResult result = VK_ERROR_OUT_OF_HOST_MEMORY; /* also for a type that was not asked for */
+    if (m != NULL && info->handleType == LAYER_DMA_BUF) {
+        fd = fcntl(m->fd, F_DUPFD_CLOEXEC, 0);
+        result = fd >= 0 ? VK_SUCCESS : fd_error();
+    }
     pthread_mutex_unlock(&d->lock);
     if (m == NULL && d->vk.GetMemoryFdKHR != NULL) {
         return d->vk.GetMemoryFdKHR(device, info, out_fd);
@@ -264,12 +271,12 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_GetMemoryFdPropertiesKHR(
 {
     const struct layer_device *d = layer_device_of(device);
     uint64_t n_bytes = 0;
-    if (type == LAYER_DMA_BUF && is_our_kind(fd, &n_bytes)) {
+    bool is_served = d->gpu != NULL && type == LAYER_DMA_BUF;
+    if (is_served && is_our_kind(fd, &n_bytes)) {
         out->memoryTypeBits = d->gpu->type_bits;
         return VK_SUCCESS;
     }
-    if (d->vk.GetMemoryFdPropertiesKHR == NULL ||
-        (type == LAYER_DMA_BUF && !d->gpu->driver_has_dma_buf)) {
+    if (d->vk.GetMemoryFdPropertiesKHR == NULL || (is_served && !d->gpu->driver_has_dma_buf)) {
         return VK_ERROR_INVALID_EXTERNAL_HANDLE;
     }
     return d->vk.GetMemoryFdPropertiesKHR(device, type, fd, out);

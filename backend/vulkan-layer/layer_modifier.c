@@ -128,7 +128,8 @@ bool layer_modifier_begin(const struct layer_device *d, const VkImageCreateInfo 
                           struct layer_linear *out)
 {
     *out = (struct layer_linear){.real.info = *info};
-    if (!d->gpu->adds_modifiers || info->tiling != VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT) {
+    if (d->gpu == NULL || !d->gpu->adds_modifiers ||
+        info->tiling != VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT) {
         return true;
     }
     const VkImageDrmFormatModifierListCreateInfoEXT *list =
@@ -136,9 +137,13 @@ bool layer_modifier_begin(const struct layer_device *d, const VkImageCreateInfo 
     out->layout = layer_find(info->pNext,
                              VK_STRUCTURE_TYPE_IMAGE_DRM_FORMAT_MODIFIER_EXPLICIT_CREATE_INFO_EXT);
     bool has_linear = out->layout != NULL && out->layout->drmFormatModifier == LINEAR_MODIFIER &&
-                      out->layout->drmFormatModifierPlaneCount == 1;
+                      out->layout->drmFormatModifierPlaneCount == 1 &&
+                      out->layout->pPlaneLayouts != NULL;
+    /* It is one or the other. A guest can send both: then the list must not vouch for a layout that
+     * is not there. */
     for (uint32_t m = 0; list != NULL && m < list->drmFormatModifierCount; m++) {
-        has_linear = has_linear || list->pDrmFormatModifiers[m] == LINEAR_MODIFIER;
+        has_linear =
+            has_linear || (out->layout == NULL && list->pDrmFormatModifiers[m] == LINEAR_MODIFIER);
     }
     if (!has_linear || !is_plain(info->format)) {
         return false;
@@ -184,7 +189,8 @@ static VkImageSubresource without_planes(const struct layer_device *d,
                                          const VkImageSubresource *subresource)
 {
     VkImageSubresource s = *subresource;
-    if (d->gpu->adds_modifiers && s.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT) {
+    if (d->gpu != NULL && d->gpu->adds_modifiers &&
+        s.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT) {
         s.aspectMask = VK_IMAGE_ASPECT_COLOR_BIT;
     }
     return s;

@@ -118,6 +118,9 @@ static void run_child(char **words, int keep_fd, int log_fd, pid_t parent)
         _exit(127);
     }
     (void)signal(SIGPIPE, SIG_DFL);
+    sigset_t none; /* who reads signals by a descriptor has them blocked */
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > CHILD_FILES) {
         files.rlim_cur = CHILD_FILES;

@@ -497,6 +497,7 @@ static void maps_across_pauses(struct probe *p)
         vgd_guest_frontend_counters(vgd_guest_gpu_frontend(p->gpu));
     probe_note(p, "%u of %u maps were carried out, %u of them a moment after the resume", mapped,
                40 * AT_ONCE, late);
+    PROBE_CHECK(p, mapped > 0); /* else nothing was tried */
     probe_note(p, "a message held the VMM %.2f ms at most", (double)c.longest_read_ns / 1e6);
     VENUS_CHECK(p, &v, vgd_venus_close(&v));
 }

@@ -8,14 +8,26 @@
 
 #define PAGE_BYTES 4096u
 
-static void then_free_range(struct vtest_op *op, const struct vgd_vtest_answer *answer)
+void vtest_range_release(struct vtest_resource *res, bool is_free)
 {
-    struct vtest_resource *res = op->res;
-    /* A range that the device did not give back stays taken: something may be mapped there. */
-    if (!vtest_is_error(answer)) {
-        vgd_vtest_device_window_free(res->client->dev, res->window_offset, res->window_bytes);
+    if (res->window_bytes == 0) {
+        return;
+    }
+    struct vtest_client *client = res->client;
+    if (is_free) {
+        vgd_vtest_device_window_free(client->dev, res->window_offset, res->window_bytes);
     }
     res->window_bytes = 0;
+    client->bridge->n_ranges--;
+    if (client->bridge->n_range_waiters > 0) {
+        vgd_timer_start(client->bridge->turn_timer, 0);
+    }
+}
+
+static void then_free_range(struct vtest_op *op, const struct vgd_vtest_answer *answer)
+{
+    /* A range that the device did not give back stays taken: something may be mapped there. */
+    vtest_range_release(op->res, !vtest_is_error(answer));
 }
 
 static void unmap(struct vtest_resource *res)
@@ -40,8 +52,7 @@ static void then_hand_over(struct vtest_op *op, const struct vgd_vtest_answer *a
     VGD_AUTO_FD file = -1;
     if (vtest_is_error(answer)) {
         /* Nothing was mapped, or it is not known: then the device keeps the range to itself. */
-        vgd_vtest_device_window_free(client->dev, res->window_offset, res->window_bytes);
-        res->window_bytes = 0;
+        vtest_range_release(res, true);
     } else {
         file = vgd_vtest_device_window_file(client->dev, res->window_offset);
     }
@@ -53,38 +64,60 @@ static void then_hand_over(struct vtest_op *op, const struct vgd_vtest_answer *a
                  */
     }
     unmap(res);
-    if (op->number != 0) { /* shareable: RESOURCE_EXPORT_FD may come */
+    if (res->is_shareable) { /* RESOURCE_EXPORT_FD may come */
         res->file = fcntl(file, F_DUPFD_CLOEXEC, 0);
+        client->n_exports += res->file >= 0;
     }
     vtest_client_reply(client, VGD_VTEST_RESOURCE_CREATE_BLOB, &res->id, sizeof(res->id), &file);
     vtest_client_go(client);
 }
 
-/* Bring the file of @res here and answer the client then. */
-static void map(struct vtest_resource *res, bool is_shareable)
+void vtest_range_forget(struct vtest_client *client)
 {
-    struct vtest_client *client = res->client;
-    res->window_offset = vgd_vtest_device_window_alloc(client->dev, res->blob_bytes);
-    if (res->window_offset == UINT64_MAX) {
-        vtest_client_drop(client, "there is no room for a blob in the host-visible region");
+    client->bridge->n_range_waiters -= client->wants_range != NULL;
+    client->wants_range = NULL;
+}
+
+void vtest_range_take(struct vtest_client *client)
+{
+    struct vtest_resource *res = client->wants_range;
+    if (res == NULL) {
         return;
     }
+    res->window_offset = vgd_vtest_device_window_alloc(client->dev, res->blob_bytes);
+    if (res->window_offset == UINT64_MAX) {
+        if (client->bridge->n_ranges == 0) { /* nobody is going to give one back */
+            vtest_client_drop(client, "there is no room for a blob in the host-visible region");
+        }
+        return;
+    }
+    vtest_range_forget(client);
     res->window_bytes = res->blob_bytes;
+    client->bridge->n_ranges++;
     struct vtest_op *op = vtest_op_new(client, res);
     if (op == NULL) {
         return;
     }
     op->then = then_hand_over;
-    op->number = is_shareable;
     op->is_awaited = true;
     uint8_t body[VGD_CMD_RESOURCE_MAP_BLOB_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_map_blob cmd = {.resource_id = res->dev_id,
                                             .offset_bytes = res->window_offset};
     vgd_cmd_resource_map_blob_encode(&w, &cmd);
-    vtest_client_stall(client);
     struct vgd_ctrl_hdr hdr = {.type = VGD_CMD_RESOURCE_MAP_BLOB};
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, VGD_RESP_MAP_INFO_SIZE);
+}
+
+/* Bring the file of @res here and answer the client then. Others may have to give a range back
+ * first: the region is not so large that each client could have the largest of blobs at once. */
+static void map(struct vtest_resource *res)
+{
+    struct vtest_client *client = res->client;
+    vtest_client_stall(client);
+    client->wants_range = res;
+    client->bridge->n_range_waiters++;
+    vtest_range_take(client);
 }
 
 void vtest_resource_create_blob(struct vtest_client *client,
@@ -99,12 +132,18 @@ void vtest_resource_create_blob(struct vtest_client *client,
         vtest_client_drop(client, "a blob has no sensible size");
         return;
     }
+    if ((blob->flags & VGD_VTEST_BLOB_FLAG_SHAREABLE) != 0 &&
+        client->n_exports >= VGD_VTEST_EXPORTS_MAX) {
+        vtest_client_drop(client, "it has too many shareable blobs");
+        return;
+    }
     struct vtest_resource *res = vtest_resource_new(client, 0);
     if (res == NULL) {
         return;
     }
     bool is_mappable = (blob->flags & VGD_VTEST_BLOB_FLAG_MAPPABLE) != 0;
     res->is_blob = true;
+    res->is_shareable = (blob->flags & VGD_VTEST_BLOB_FLAG_SHAREABLE) != 0;
     res->blob_bytes = (blob->size_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
     uint8_t body[VGD_CMD_RESOURCE_CREATE_BLOB_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
@@ -123,7 +162,7 @@ void vtest_resource_create_blob(struct vtest_client *client,
         return;
     }
     if (is_mappable) {
-        map(res, (blob->flags & VGD_VTEST_BLOB_FLAG_SHAREABLE) != 0);
+        map(res);
         return;
     }
     /* Nobody maps this one, but the client wants a descriptor: an empty file. */

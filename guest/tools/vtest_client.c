@@ -11,6 +11,8 @@
 #define READ_PER_TURN_BYTES (256u << 10) /* then others have their turn */
 #define QUERY_FASTEST_NS UINT64_C(1000000)
 #define QUERY_SLOWEST_NS UINT64_C(64000000)
+#define REQUEST_COST_BYTES 1024u /* what a request costs, whatever it is */
+#define ROW_COST_BYTES 64u       /* what a row costs, however short */
 
 bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
 {
@@ -31,6 +33,8 @@ bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
 }
 
 /* A client may look at its memory for a result without asking us for anything. */
+static void on_turn(void *user);
+
 static void on_query_time(void *user)
 {
     struct vgd_vtest_bridge *bridge = user;
@@ -63,7 +67,10 @@ struct vgd_vtest_bridge *vgd_vtest_bridge_create(struct vgd_loop *loop,
     bridge->loop = loop;
     bridge->dev = dev;
     bridge->query_timer = vgd_timer_create(loop, on_query_time, bridge);
-    if (bridge->query_timer == NULL) {
+    bridge->turn_timer = vgd_timer_create(loop, on_turn, bridge);
+    if (bridge->query_timer == NULL || bridge->turn_timer == NULL) {
+        vgd_timer_destroy(&bridge->query_timer);
+        vgd_timer_destroy(&bridge->turn_timer);
         free(bridge);
         return NULL;
     }
@@ -77,6 +84,7 @@ void vgd_vtest_bridge_destroy(struct vgd_vtest_bridge *bridge)
     }
     vgd_vtest_bridge_drop_all(bridge, "the bridge ends");
     vgd_timer_destroy(&bridge->query_timer);
+    vgd_timer_destroy(&bridge->turn_timer);
     free(bridge);
 }
 
@@ -132,6 +140,7 @@ static void then_give_context(struct vtest_op *op, const struct vgd_vtest_answer
 
 static void release_all(struct vtest_client *client)
 {
+    vtest_range_forget(client);
     /* The context first: what it holds of the resources goes with it at once. */
     if (client->has_context) {
         client->has_context = false;
@@ -153,7 +162,7 @@ static void release_all(struct vtest_client *client)
     vtest_forget_queries(client);
     vtest_syncs_forget(client);
     if (client->body.memory != NULL) {
-        vgd_vtest_device_free(client->dev, client->body.gpa, client->body.want_bytes);
+        vtest_memory_give(client, client->body.gpa, client->body.want_bytes);
         client->body.memory = NULL;
     }
 }
@@ -300,10 +309,38 @@ void vtest_client_stall(struct vtest_client *client)
     client->is_stalled = true;
 }
 
+void vtest_client_spend(struct vtest_client *client, uint64_t n_bytes)
+{
+    client->spent_bytes += n_bytes;
+    if (client->spent_bytes >= VGD_VTEST_TURN_BYTES && !client->is_gone) {
+        vgd_timer_start(client->bridge->turn_timer, 0);
+    }
+}
+
+bool vtest_client_may_copy(struct vtest_client *client, const struct vgd_vtest_span *span)
+{
+    uint64_t rows = (uint64_t)span->rows * span->layers; /* each lies in memory: no overflow */
+    uint64_t cost_bytes = rows * (span->row_bytes + ROW_COST_BYTES);
+    client->request_bytes += cost_bytes;
+    vtest_client_spend(client, cost_bytes);
+    if (client->request_bytes > VGD_VTEST_COPY_MAX) {
+        vtest_client_drop(client, "a request moves too many bytes");
+        return false;
+    }
+    return true;
+}
+
+static bool has_enough_in_flight(const struct vtest_client *client)
+{
+    return client->n_in_flight >= VGD_VTEST_IN_FLIGHT ||
+           client->coming_bytes >= VGD_VTEST_COMING_BYTES;
+}
+
 /* Is there nothing that keeps the next request from being looked at? */
 static bool may_run(const struct vtest_client *client)
 {
-    return !client->is_gone && !client->is_stalled && client->out == NULL &&
+    return !client->is_gone && !client->is_stalled && client->out == NULL && !client->is_held &&
+           !has_enough_in_flight(client) && client->spent_bytes < VGD_VTEST_TURN_BYTES &&
            vgd_vtest_device_has_room(client->dev);
 }
 
@@ -335,9 +372,8 @@ static bool begin_body(struct vtest_client *client, const struct vgd_vtest_hdr *
         vtest_client_drop(client, "a request is too long");
         return false;
     }
-    client->body.memory = vgd_vtest_device_alloc_raw(client->dev, n_bytes, &client->body.gpa);
+    client->body.memory = vtest_memory_take(client, n_bytes, true, &client->body.gpa);
     if (client->body.memory == NULL) {
-        vtest_client_drop(client, "no device memory is left");
         return false;
     }
     client->body.active = true;
@@ -351,12 +387,14 @@ static bool begin_body(struct vtest_client *client, const struct vgd_vtest_hdr *
 /* The next request, if it is all there. False: there is nothing more to do now. */
 static bool next_request(struct vtest_client *client)
 {
+    client->request_bytes = 0;
     if (client->body.active) {
         fill_body(client);
         if (client->body.got_bytes < client->body.want_bytes) {
             return false;
         }
         client->body.active = false;
+        vtest_client_spend(client, REQUEST_COST_BYTES + client->body.got_bytes);
         vtest_command_long(client);
         return true;
     }
@@ -395,23 +433,82 @@ static bool next_request(struct vtest_client *client)
         consume(client, VGD_VTEST_HDR_SIZE + n_bytes);
         return begin_body(client, &hdr, client->body.transfer.data_bytes);
     }
+    vtest_client_spend(client, REQUEST_COST_BYTES);
     /* The bytes stay where they are while the request is carried out: nothing is read meanwhile. */
     vtest_command(client, hdr.cmd, at + VGD_VTEST_HDR_SIZE, n_bytes);
     consume(client, VGD_VTEST_HDR_SIZE + n_bytes);
     return true;
 }
 
-static void run(struct vtest_client *client)
+/* Carry out at most @n_most requests. Returns how many there were. */
+static uint32_t run(struct vtest_client *client, uint32_t n_most)
 {
+    uint32_t n = 0;
     if (client->is_running) {
-        return;
+        return 0;
     }
     client->is_running = true;
     client->refs++;
-    while (may_run(client) && next_request(client)) {
+    while (n < n_most && may_run(client) && next_request(client)) {
+        n++;
     }
     client->is_running = false;
+    if (!client->is_gone && !client->is_held && has_enough_in_flight(client)) {
+        client->is_held = true;
+        vgd_vtest_device_await_all(client->dev, client->ctx_id);
+    }
     vtest_client_unref(client);
+    return n;
+}
+
+static bool resume(struct vtest_client *client, uint32_t n_most)
+{
+    if (client->is_gone || client->is_stalled || client->out != NULL) {
+        return false;
+    }
+    vgd_watch_set(client->watch, EPOLLIN);
+    return run(client, n_most) > 0;
+}
+
+/* Call @fn for each client; it may drop that client. Was it true for one of them? */
+static bool for_each(struct vgd_vtest_bridge *bridge, bool (*fn)(struct vtest_client *client))
+{
+    bool was_one = false;
+    struct vtest_client *client = bridge->clients;
+    while (client != NULL) {
+        client->refs++;
+        was_one = fn(client) || was_one;
+        struct vtest_client *next = client->next;
+        vtest_client_unref(client);
+        client = next;
+    }
+    return was_one;
+}
+
+static bool one_request(struct vtest_client *client)
+{
+    return resume(client, 1);
+}
+
+/* Room is scarce: one request of each, then the next of each. */
+void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge)
+{
+    while (for_each(bridge, one_request)) {
+    }
+}
+
+static bool new_turn(struct vtest_client *client)
+{
+    client->spent_bytes = 0;
+    vtest_range_take(client);
+    return true;
+}
+
+static void on_turn(void *user)
+{
+    struct vgd_vtest_bridge *bridge = user;
+    (void)for_each(bridge, new_turn);
+    vgd_vtest_bridge_on_room(bridge);
 }
 
 void vtest_client_go(struct vtest_client *client)
@@ -423,7 +520,7 @@ void vtest_client_go(struct vtest_client *client)
     if (client->out == NULL) {
         vgd_watch_set(client->watch, EPOLLIN);
     }
-    run(client);
+    (void)run(client, UINT32_MAX);
 }
 
 void vtest_client_progress(struct vtest_client *client)
@@ -432,33 +529,21 @@ void vtest_client_progress(struct vtest_client *client)
         return;
     }
     vtest_look_at_queries(client);
+    bool was_held = client->is_held;
+    client->is_held = was_held && (client->n_in_flight > VGD_VTEST_IN_FLIGHT / 4 * 3 ||
+                                   client->coming_bytes >= VGD_VTEST_COMING_BYTES);
     if (client->waits_idle && client->n_busy > 0) {
         /* The last one has been answered before others: they are on different timelines. */
         if (client->last_busy == 0) {
             vgd_vtest_device_await_all(client->dev, client->ctx_id);
         }
-        return;
-    }
-    if (client->waits_idle) {
+    } else if (client->waits_idle) {
         client->waits_idle = false;
         uint32_t busy = 0;
         vtest_client_reply(client, VGD_VTEST_RESOURCE_BUSY_WAIT, &busy, sizeof(busy), NULL);
         vtest_client_go(client);
-    }
-}
-
-void vgd_vtest_bridge_on_room(struct vgd_vtest_bridge *bridge)
-{
-    struct vtest_client *client = bridge->clients;
-    while (client != NULL) {
-        client->refs++;
-        if (!client->is_gone && !client->is_stalled && client->out == NULL) {
-            vgd_watch_set(client->watch, EPOLLIN);
-            run(client);
-        }
-        struct vtest_client *next = client->next;
-        vtest_client_unref(client);
-        client = next;
+    } else if (was_held && !client->is_held) {
+        (void)resume(client, UINT32_MAX);
     }
 }
 
@@ -524,7 +609,7 @@ static void on_readable(struct vtest_client *client)
             return;
         }
         total += n;
-        run(client);
+        (void)run(client, UINT32_MAX);
         if (is_all) {
             return; /* most likely there is nothing more */
         }
@@ -540,7 +625,7 @@ static void on_event(void *user, uint32_t events)
             vtest_client_drop(client, "its socket is closed");
         } else if (client->out == NULL) {
             vgd_watch_set(client->watch, EPOLLIN);
-            run(client);
+            (void)run(client, UINT32_MAX);
         }
     } else if ((events & EPOLLIN) != 0 && may_run(client)) {
         on_readable(client);

@@ -15,14 +15,14 @@
 #include "vtest_device.h"
 #include "vtest_heap.h"
 
-#define QUEUE_SIZE 256u
+#define QUEUE_SIZE 1024u             /* several times what one client may have in flight */
 #define DRIVER_RAM_BYTES (64u << 20) /* rings, requests and responses */
 #define ROOM_COMMANDS 64u            /* what one message of a client may need in the queue */
 #define LAZY_ANSWERS 96u             /* so many may wait while nobody waits for any */
 #define BIG_BYTES (256u << 10)       /* from here on memory goes back to the kernel when freed */
 #define CAPSETS_MAX 16u
 #define CAPSET_MAX_BYTES 4000u
-#define IDS_MAX 60000u
+#define IDS_MAX (1u << 30) /* more than clients may have, fences and all */
 #define CONTEXTS_MAX 1000u
 
 /* virgl_caps_v2 (virgl_hw.h): where capability_bits lies, and one bit of its highest byte. */
@@ -57,7 +57,7 @@ struct vgd_vtest_device {
     int backend_fd; /* a copy, to watch */
     struct vgd_vtest_heap *heap;
     uint8_t *memory; /* borrowed of the guest's RAM */
-    uint64_t memory_gpa;
+    uint64_t memory_gpa, memory_bytes;
     struct list in_flight, waiting;
     uint32_t n_waiting;
     struct pending *free_pending;
@@ -120,6 +120,11 @@ void vgd_vtest_device_give_context_id(struct vgd_vtest_device *dev, uint32_t id)
     give_id(&dev->contexts, id);
 }
 
+uint64_t vgd_vtest_device_memory_bytes(const struct vgd_vtest_device *dev)
+{
+    return dev->memory_bytes;
+}
+
 uint8_t *vgd_vtest_device_alloc_raw(struct vgd_vtest_device *dev, uint64_t n_bytes,
                                     uint64_t *out_gpa)
 {
@@ -178,11 +183,6 @@ const struct vgd_vtest_capset *vgd_vtest_device_capset(const struct vgd_vtest_de
 bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev)
 {
     return dev->has_context_init;
-}
-
-bool vgd_vtest_device_has_window(const struct vgd_vtest_device *dev)
-{
-    return dev->has_window;
 }
 
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes)
@@ -454,8 +454,8 @@ void vgd_vtest_device_turn(struct vgd_vtest_device *dev)
             dev->must_kick = false;
             vgd_guest_gpu_kick(dev->gpu, VGD_GUEST_CONTROL);
         }
-        if (vgd_guest_gpu_poll(dev->gpu) > 0) {
-            (void)collect(dev);
+        if (vgd_guest_gpu_poll(dev->gpu) > 0 && collect(dev) > 0 && dev->n_waiting > 0) {
+            continue; /* there is room; and with nothing in the queue nobody would call again */
         }
         if (dev->wants_room && vgd_vtest_device_has_room(dev)) {
             dev->wants_room = false;
@@ -545,6 +545,7 @@ static enum vgd_status bring_up(struct vgd_vtest_device *dev, int *fd,
     }
     dev->memory =
         vgd_guest_ram_reserve(vgd_guest_gpu_ram(dev->gpu), config->memory_bytes, &dev->memory_gpa);
+    dev->memory_bytes = config->memory_bytes;
     dev->heap = vgd_vtest_heap_create(config->memory_bytes);
     if (dev->memory == NULL || dev->heap == NULL) {
         return VGD_NO_MEMORY;

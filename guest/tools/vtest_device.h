@@ -49,6 +49,8 @@ void vgd_vtest_device_await(struct vgd_vtest_device *dev, uint64_t number, bool 
 /** The same for every command of context @ctx_id. */
 void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id);
 
+/** All the device memory that there is, free or not. */
+uint64_t vgd_vtest_device_memory_bytes(const struct vgd_vtest_device *dev);
 /** Device memory, in a row, zeroed. NULL: there is none left. */
 uint8_t *vgd_vtest_device_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes, uint64_t *out_gpa);
 /** The same with what was in it before: for bytes that are all going to be written. */
@@ -72,9 +74,7 @@ const struct vgd_vtest_capset *vgd_vtest_device_capset(const struct vgd_vtest_de
                                                        uint32_t id);
 /** Was CONTEXT_INIT negotiated: contexts of a kind, fences on their rings? */
 bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev);
-/** Is there a host-visible region? */
-bool vgd_vtest_device_has_window(const struct vgd_vtest_device *dev);
-/** A free range of the region; UINT64_MAX: none. */
+/** A free range of the host-visible region; UINT64_MAX: none, or there is no region. */
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes);
 void vgd_vtest_device_window_free(struct vgd_vtest_device *dev, uint64_t offset, uint64_t n_bytes);
 /** A new descriptor of the file mapped at @offset, -1: none, or it does not begin at the file's

@@ -30,6 +30,7 @@
 #define FIRST_RETRY_NS (200 * UINT64_C(1000000))
 #define LAST_RETRY_NS (5 * UINT64_C(1000000000))
 #define BACKLOG 64
+#define ACCEPT_PAUSE_NS (100 * UINT64_C(1000000)) /* after the kernel refused a descriptor */
 
 struct server {
     struct vgd_loop *loop;
@@ -38,7 +39,7 @@ struct server {
     struct vgd_vtest_backend_config config;
     int listen_fd, signal_fd, given_fd; /* given_fd: -1 once it is used */
     struct vgd_watch *listen_watch, *signal_watch;
-    struct vgd_timer *retry;
+    struct vgd_timer *retry, *pause;
     uint64_t retry_ns;
     struct vgd_guest_process process;
     struct vgd_vtest_device *dev;
@@ -79,6 +80,10 @@ static int connect_backend(struct server *s)
 
 static void close_device(struct server *s)
 {
+    /* Clients before the device: they give back to it what they have. */
+    if (s->bridge != NULL) {
+        vgd_vtest_bridge_drop_all(s->bridge, "the device goes");
+    }
     vgd_vtest_device_close(s->dev);
     s->dev = NULL;
     vgd_vtest_bridge_destroy(s->bridge);
@@ -115,12 +120,25 @@ static void on_client(void *user, uint32_t events)
 {
     (void)events;
     struct server *s = user;
-    for (;;) {
+    for (int i = 0; i < BACKLOG; i++) {
         VGD_AUTO_FD fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+            /* It stays readable: looking again at once would be all that we do. */
+            vgd_watch_set(s->listen_watch, 0);
+            vgd_timer_start(s->pause, ACCEPT_PAUSE_NS);
+        }
         if (fd < 0) {
             return;
         }
         vgd_vtest_bridge_add(s->bridge, &fd);
+    }
+}
+
+static void on_pause(void *user)
+{
+    struct server *s = user;
+    if (s->bridge != NULL) {
+        vgd_watch_set(s->listen_watch, EPOLLIN);
     }
 }
 
@@ -194,7 +212,9 @@ static bool watch_all(struct server *s)
         s->signal_fd < 0 ? NULL : vgd_loop_watch(s->loop, s->signal_fd, EPOLLIN, on_signal, s);
     s->listen_watch = vgd_loop_watch(s->loop, s->listen_fd, EPOLLIN, on_client, s);
     s->retry = vgd_timer_create(s->loop, on_retry, s);
-    return s->signal_watch != NULL && s->listen_watch != NULL && s->retry != NULL;
+    s->pause = vgd_timer_create(s->loop, on_pause, s);
+    return s->signal_watch != NULL && s->listen_watch != NULL && s->retry != NULL &&
+           s->pause != NULL;
 }
 
 static int serve(struct server *s)
@@ -332,6 +352,7 @@ static void finish(struct server *s)
     vgd_watch_remove(&s->listen_watch);
     vgd_watch_remove(&s->signal_watch);
     vgd_timer_destroy(&s->retry);
+    vgd_timer_destroy(&s->pause);
     vgd_fd_closep(&s->listen_fd);
     vgd_fd_closep(&s->signal_fd);
     vgd_fd_closep(&s->given_fd);
@@ -374,6 +395,7 @@ int main(int argc, char **argv)
         return 2;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    vgd_guest_raise_files(); /* each wait of a client is a descriptor here, too */
     s.loop = vgd_loop_create();
     int code = 1;
     if (s.loop != NULL && open_device(&s) && bind_socket(&s) && watch_all(&s)) {

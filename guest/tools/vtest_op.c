@@ -4,22 +4,57 @@
 
 #include "vtest_priv.h"
 
+uint8_t *vtest_memory_take(struct vtest_client *client, uint64_t n_bytes, bool is_raw,
+                           uint64_t *out_gpa)
+{
+    struct vgd_vtest_bridge *bridge = client->bridge;
+    uint64_t left_bytes = vgd_vtest_device_memory_bytes(client->dev) - bridge->device_bytes;
+    uint8_t *memory = NULL;
+    if (n_bytes <= left_bytes &&
+        client->device_bytes + n_bytes <= VGD_VTEST_SHARE * (left_bytes - n_bytes)) {
+        memory = is_raw ? vgd_vtest_device_alloc_raw(client->dev, n_bytes, out_gpa)
+                        : vgd_vtest_device_alloc(client->dev, n_bytes, out_gpa);
+    }
+    if (memory == NULL) {
+        vtest_client_drop(client, "no device memory is left for it");
+        return NULL;
+    }
+    client->device_bytes += n_bytes;
+    bridge->device_bytes += n_bytes;
+    return memory;
+}
+
+void vtest_memory_give(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes)
+{
+    vgd_vtest_device_free(client->dev, gpa, n_bytes);
+    client->device_bytes -= n_bytes;
+    client->bridge->device_bytes -= n_bytes;
+}
+
 struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes)
 {
     struct vtest_memory *memory = malloc(sizeof(*memory));
     if (memory == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_memory_give(client, gpa, n_bytes);
         vtest_client_drop(client, "out of memory");
         return NULL;
     }
-    *memory = (struct vtest_memory){.dev = client->dev, .refs = 1, .gpa = gpa, .n_bytes = n_bytes};
+    *memory = (struct vtest_memory){.client = client, .refs = 1, .gpa = gpa, .n_bytes = n_bytes};
+    client->refs++;
+    return memory;
+}
+
+struct vtest_memory *vtest_memory_ref(struct vtest_memory *memory)
+{
+    memory->refs++;
     return memory;
 }
 
 void vtest_memory_unref(struct vtest_memory *memory)
 {
     if (memory != NULL && --memory->refs == 0) {
-        vgd_vtest_device_free(memory->dev, memory->gpa, memory->n_bytes);
+        vtest_memory_give(memory->client, memory->gpa, memory->n_bytes);
+        vtest_client_unref(memory->client);
         free(memory);
     }
 }
@@ -40,12 +75,27 @@ struct vtest_op *vtest_op_new(struct vtest_client *client, struct vtest_resource
     return op;
 }
 
+void vtest_op_expect(struct vtest_op *op, struct vtest_resource *res,
+                     const struct vgd_vtest_span *span)
+{
+    if (!vtest_grow((void **)&op->copies, &op->copies_room, op->n_copies + 1,
+                    sizeof(*op->copies))) {
+        vtest_client_drop(op->client, "out of memory");
+        return;
+    }
+    op->copies[op->n_copies++] = (struct vtest_copy){.res = res, .span = *span};
+    res->refs++;
+    uint64_t n_bytes = span->row_bytes * span->rows * span->layers;
+    op->coming_bytes += n_bytes;
+    op->client->coming_bytes += n_bytes;
+}
+
 void vtest_op_free(struct vtest_op *op)
 {
     struct vtest_client *client = op->client;
     vtest_memory_unref(op->memory);
+    client->coming_bytes -= op->coming_bytes;
     for (uint32_t i = 0; i < op->n_copies; i++) {
-        op->copies[i].res->from_host_count--;
         vtest_resource_unref(op->copies[i].res);
     }
     for (uint32_t i = 0; i < op->n_signals; i++) {
@@ -103,6 +153,7 @@ static void op_done(void *user, const struct vgd_vtest_answer *answer)
 {
     struct vtest_op *op = user;
     struct vtest_client *client = op->client;
+    client->n_in_flight--;
     client->n_busy -= op->is_busy;
     if (client->last_busy == op->sent) {
         client->last_busy = 0;
@@ -128,6 +179,7 @@ static void op_done(void *user, const struct vgd_vtest_answer *answer)
 void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *body,
                    uint32_t body_bytes, uint64_t data_gpa, uint32_t data_bytes, uint32_t resp_bytes)
 {
+    op->client->n_in_flight++;
     op->client->n_busy += op->is_busy;
     struct vgd_vtest_send send = {
         .hdr = hdr,

@@ -16,9 +16,14 @@ struct vgd_vtest_bridge {
     struct vgd_vtest_device *dev;
     struct vtest_client *clients; /* connected and gone */
     uint32_t n_connected, n_objects;
+    uint64_t device_bytes;    /* device memory that clients have */
+    uint32_t n_resources;     /* on the device */
+    uint32_t n_ranges;        /* of the host-visible region that resources have */
+    uint32_t n_range_waiters; /* clients that want one */
     uint32_t next_number;
     struct vgd_timer *query_timer; /* runs while results of queries are outstanding */
     uint64_t query_delay_ns;
+    struct vgd_timer *turn_timer; /* runs out at once, for those that had to let others go first */
 };
 
 /* Memory that a client and the device see: each has a file or span of its own, and what a transfer
@@ -33,9 +38,8 @@ struct vtest_resource {
     uint64_t shared_bytes;
     uint8_t *backing; /* in device memory, attached; NULL until the first transfer */
     uint64_t backing_gpa;
-    uint32_t from_host_count; /* transfers in flight that write the backing */
-    bool is_late;             /* the device has not been told of it: see vtest_resource_create */
-    bool is_blob;
+    bool is_late; /* the device has not been told of it: see vtest_resource_create */
+    bool is_blob, is_shareable;
     uint64_t blob_bytes;
     int file; /* of a shareable blob, for RESOURCE_EXPORT_FD; -1: none */
     uint64_t window_offset, window_bytes; /* while it is mapped there; 0 bytes: not */
@@ -93,6 +97,12 @@ struct vtest_client {
     uint32_t version;
     uint32_t capset_id, ctx_id;
     bool has_context;
+    uint64_t request_bytes;             /* copied for the request that is being carried out */
+    uint64_t spent_bytes;               /* of work since its turn began */
+    uint64_t coming_bytes;              /* that commands in flight bring to its memory */
+    uint32_t n_in_flight;               /* commands */
+    struct vtest_resource *wants_range; /* that is to be mapped when there is room; NULL: none */
+    bool is_held;                       /* it has as much in flight as it may */
     bool is_stalled;            /* the answer to a request is outstanding: no other is looked at */
     bool waits_idle;            /* it is RESOURCE_BUSY_WAIT */
     bool is_unfenced;           /* work was submitted that no fence covers yet */
@@ -102,6 +112,9 @@ struct vtest_client {
     uint32_t n_late;            /* of them, those that the device has not been told of */
     int fence_file;             /* the memory of all of those; -1: there was none yet */
     uint64_t memory_bytes;
+    uint64_t device_bytes;    /* of device memory */
+    uint32_t n_resources;     /* on the device */
+    uint32_t n_exports;       /* resources with a file */
     struct vgd_idmap queries; /* struct vtest_query by handle */
     struct vtest_asked *asked;
     uint32_t n_asked, asked_room;
@@ -124,7 +137,7 @@ struct vtest_signal {
 
 /* Device memory that commands in flight share. */
 struct vtest_memory {
-    struct vgd_vtest_device *dev;
+    struct vtest_client *client; /* with a reference */
     uint32_t refs;
     uint64_t gpa, n_bytes;
 };
@@ -142,6 +155,7 @@ struct vtest_op {
     uint32_t number_bytes;
     struct vtest_copy *copies; /* from the device to the client */
     uint32_t n_copies, copies_room;
+    uint64_t coming_bytes; /* of those */
     struct vtest_asked *asked;
     uint32_t n_asked, asked_room;
     struct vtest_signal *signals;
@@ -161,14 +175,25 @@ void vtest_client_stall(struct vtest_client *client);
 void vtest_client_go(struct vtest_client *client);
 /** Answer a RESOURCE_BUSY_WAIT if there is nothing left to wait for, and carry out requests. */
 void vtest_client_progress(struct vtest_client *client);
+/** It cost us as much as copying @n_bytes. */
+void vtest_client_spend(struct vtest_client *client, uint64_t n_bytes);
+/** The same for copying @span. False: that is too much for one request, the client was dropped. */
+bool vtest_client_may_copy(struct vtest_client *client, const struct vgd_vtest_span *span);
 /** A query's result is going to appear in device memory: look for it by and by. */
 void vtest_expect_results(struct vgd_vtest_bridge *bridge);
 /** Room for @n elements in *@array. */
 bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes);
 
 /* vtest_op.c */
+/** Device memory for the client, zeroed or @is_raw. NULL: that is more than its share, or there is
+ *  none; the client was dropped. */
+uint8_t *vtest_memory_take(struct vtest_client *client, uint64_t n_bytes, bool is_raw,
+                           uint64_t *out_gpa);
+void vtest_memory_give(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes);
 /** Takes the span over; NULL (the span freed, the client dropped) when out of memory. */
 struct vtest_memory *vtest_memory_new(struct vtest_client *client, uint64_t gpa, uint64_t n_bytes);
+/** One owner more; returns @memory. */
+struct vtest_memory *vtest_memory_ref(struct vtest_memory *memory);
 /** NULL is fine. */
 void vtest_memory_unref(struct vtest_memory *memory);
 /** NULL (and the client dropped) when out of memory. */
@@ -182,6 +207,9 @@ void vtest_op_send(struct vtest_op *op, struct vgd_ctrl_hdr hdr, const void *bod
 void vtest_send_simple(struct vtest_client *client, struct vtest_resource *res, uint32_t type,
                        const void *body, uint32_t body_bytes, const char *why);
 bool vtest_is_error(const struct vgd_vtest_answer *answer);
+/** The device writes this part of @res while it carries out @op: copy it to the client then. */
+void vtest_op_expect(struct vtest_op *op, struct vtest_resource *res,
+                     const struct vgd_vtest_span *span);
 /** Never sent. */
 void vtest_op_free(struct vtest_op *op);
 
@@ -210,6 +238,12 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
 /* vtest_blob.c */
 void vtest_resource_create_blob(struct vtest_client *client,
                                 const struct vgd_vtest_resource_create_blob *blob);
+/** Give the range of @res back, if it has one. @is_free: others may have it. */
+void vtest_range_release(struct vtest_resource *res, bool is_free);
+/** Map what the client waits for, if there is room now. */
+void vtest_range_take(struct vtest_client *client);
+/** It waits no longer. */
+void vtest_range_forget(struct vtest_client *client);
 void vtest_resource_export(struct vtest_client *client, uint32_t id);
 
 /* vtest_submit.c */

@@ -21,6 +21,14 @@ struct vtest_resource *vtest_resource_find(struct vtest_client *client, uint32_t
     return vgd_idmap_find(&client->resources, id);
 }
 
+/* One more or less that the device knows, or is going to. */
+static void count(struct vtest_client *client, bool is_more)
+{
+    uint32_t step = is_more ? 1 : UINT32_MAX;
+    client->n_resources += step;
+    client->bridge->n_resources += step;
+}
+
 void vtest_resource_unref(struct vtest_resource *res)
 {
     if (--res->refs > 0) {
@@ -31,21 +39,34 @@ void vtest_resource_unref(struct vtest_resource *res)
         (void)munmap(res->shared, res->shared_bytes);
     }
     if (res->backing != NULL) {
-        vgd_vtest_device_free(dev, res->backing_gpa, res->shared_bytes);
+        vtest_memory_give(res->client, res->backing_gpa, res->shared_bytes);
     }
-    if (res->window_bytes != 0) {
-        vgd_vtest_device_window_free(dev, res->window_offset, res->window_bytes);
-    }
+    vtest_range_release(res, true);
     vgd_vtest_device_give_resource_id(dev, res->dev_id);
+    if (!res->is_late) {
+        count(res->client, false);
+    }
+    res->client->n_exports -= res->file >= 0;
     vgd_fd_closep(&res->file);
     vtest_client_unref(res->client);
     free(res);
 }
 
+/* May the device be told of another one? If not, the client was dropped. */
+static bool may_have_more(struct vtest_client *client)
+{
+    uint32_t n_left = VGD_VTEST_RESOURCES_ALL - client->bridge->n_resources;
+    if (client->n_resources >= VGD_VTEST_RESOURCES_MAX ||
+        client->n_resources >= VGD_VTEST_SHARE * n_left) {
+        vtest_client_drop(client, "it has too many resources");
+        return false;
+    }
+    return true;
+}
+
 struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t id)
 {
-    if (client->resources.used_count - client->n_late >= VGD_VTEST_RESOURCES_MAX) {
-        vtest_client_drop(client, "it has too many resources");
+    if (!may_have_more(client)) {
         return NULL;
     }
     struct vtest_resource *res = calloc(1, sizeof(*res));
@@ -58,6 +79,7 @@ struct vtest_resource *vtest_resource_new(struct vtest_client *client, uint32_t 
     *res = (struct vtest_resource){
         .client = client, .id = id == 0 ? dev_id : id, .dev_id = dev_id, .refs = 1, .file = -1};
     client->refs++;
+    count(client, true);
     if (vgd_idmap_add(&client->resources, res->id, res) != VGD_OK) {
         vtest_client_drop(client, "it used the number of a resource twice");
         vtest_resource_unref(res);
@@ -168,14 +190,14 @@ static bool share_fence(struct vtest_resource *res, int *out_fd)
     }
     res->is_late = true;
     client->n_late++;
+    count(client, false);
     return true;
 }
 
 static void tell(struct vtest_resource *res)
 {
     struct vtest_client *client = res->client;
-    if (client->resources.used_count - client->n_late >= VGD_VTEST_RESOURCES_MAX) {
-        vtest_client_drop(client, "it has too many resources");
+    if (!may_have_more(client)) {
         return;
     }
     void *map = mmap(NULL, FENCE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, client->fence_file, 0);
@@ -185,6 +207,7 @@ static void tell(struct vtest_resource *res)
     }
     res->is_late = false;
     client->n_late--;
+    count(client, true);
     res->shared = map;
     res->shared_bytes = FENCE_BYTES;
     client->memory_bytes += FENCE_BYTES;
@@ -251,9 +274,8 @@ bool vtest_resource_back(struct vtest_resource *res)
     if (res->shared == NULL) {
         return false;
     }
-    res->backing = vgd_vtest_device_alloc(client->dev, res->shared_bytes, &res->backing_gpa);
+    res->backing = vtest_memory_take(client, res->shared_bytes, false, &res->backing_gpa);
     if (res->backing == NULL) {
-        vtest_client_drop(client, "no device memory is left");
         return false;
     }
     uint8_t body[VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + VGD_MEM_ENTRY_SIZE];
@@ -332,7 +354,7 @@ void vtest_transfer(struct vtest_client *client, const struct vgd_vtest_transfer
                                   .offset_bytes = transfer->offset_bytes};
     struct vgd_vtest_span span;
     bool fits = vgd_vtest_span_of(&res->picture, &move, res->shared_bytes, &span);
-    if (!vtest_resource_back(res)) {
+    if ((fits && !vtest_client_may_copy(client, &span)) || !vtest_resource_back(res)) {
         return;
     }
     struct vtest_op *op = vtest_op_new(client, res);
@@ -352,41 +374,43 @@ void vtest_transfer(struct vtest_client *client, const struct vgd_vtest_transfer
         client->is_unfenced = true;
         return;
     }
-    if (fits && vtest_grow((void **)&op->copies, &op->copies_room, 1, sizeof(*op->copies))) {
-        op->copies[op->n_copies++] = (struct vtest_copy){.res = res, .span = span};
-        res->refs++;
-        res->from_host_count++;
+    if (fits) {
+        vtest_op_expect(op, res, &span);
     }
     struct vgd_ctrl_hdr hdr = header_of(client, VGD_CMD_TRANSFER_FROM_HOST_3D, client->is_unfenced);
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
 }
 
-/* Versions 0 and 1 send the bytes along: they are a backing for this one transfer. */
-static struct vtest_op *lend_backing(struct vtest_resource *res, uint64_t gpa, uint32_t n_bytes)
+/* Versions 0 and 1 send the bytes along: they are a backing for this one transfer. The command has
+ * the memory, too: with a fence it is answered after the one that ends the lending. */
+static struct vtest_op *lend_backing(struct vtest_resource *res, struct vtest_memory *memory)
 {
     struct vtest_client *client = res->client;
     uint8_t body[VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + VGD_MEM_ENTRY_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_attach_backing cmd = {.resource_id = res->dev_id, .nr_entries = 1};
     vgd_cmd_resource_attach_backing_encode(&w, &cmd);
-    vgd_mem_entry_encode(&w, &(struct vgd_mem_entry){.addr = gpa, .len_bytes = n_bytes});
+    struct vgd_mem_entry entry = {.addr = memory->gpa, .len_bytes = (uint32_t)memory->n_bytes};
+    vgd_mem_entry_encode(&w, &entry);
     vtest_send_simple(client, res, VGD_CMD_RESOURCE_ATTACH_BACKING, body, sizeof(body),
                       "the device refuses memory for a resource");
     struct vtest_op *op = client->is_gone ? NULL : vtest_op_new(client, res);
     if (op != NULL) {
         op->then = then_log;
         op->is_busy = true;
+        op->memory = vtest_memory_ref(memory);
     }
     return op;
 }
 
-static void end_lending(struct vtest_resource *res, uint64_t gpa, uint32_t n_bytes)
+static void end_lending(struct vtest_resource *res, struct vtest_memory *memory)
 {
     struct vtest_op *op = vtest_op_new(res->client, res);
     if (op == NULL) {
-        return; /* the memory is lost with the client */
+        (void)vtest_memory_ref(memory); /* it is lost: the device goes on having it */
+        return;
     }
-    op->memory = vtest_memory_new(res->client, gpa, n_bytes);
+    op->memory = vtest_memory_ref(memory);
     uint8_t body[VGD_CMD_RESOURCE_DETACH_BACKING_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_detach_backing cmd = {.resource_id = res->dev_id};
@@ -416,10 +440,11 @@ void vtest_transfer_put(struct vtest_client *client, const struct vgd_vtest_tran
                         uint64_t gpa)
 {
     struct vtest_resource *res = vtest_resource_use(client, transfer->res_id);
+    struct vtest_memory *memory = vtest_memory_new(client, gpa, transfer->data_bytes);
     struct vtest_op *op =
-        may_lend(client, res) ? lend_backing(res, gpa, transfer->data_bytes) : NULL;
+        memory != NULL && may_lend(client, res) ? lend_backing(res, memory) : NULL;
     if (op == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, transfer->data_bytes);
+        vtest_memory_unref(memory);
         return;
     }
     uint8_t body[VGD_CMD_TRANSFER_HOST_3D_SIZE];
@@ -428,7 +453,8 @@ void vtest_transfer_put(struct vtest_client *client, const struct vgd_vtest_tran
     struct vgd_ctrl_hdr hdr = header_of(client, VGD_CMD_TRANSFER_TO_HOST_3D, false);
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
     client->is_unfenced = true;
-    end_lending(res, gpa, transfer->data_bytes);
+    end_lending(res, memory);
+    vtest_memory_unref(memory);
 }
 
 static void then_send_bytes(struct vtest_op *op, const struct vgd_vtest_answer *answer)
@@ -438,7 +464,7 @@ static void then_send_bytes(struct vtest_op *op, const struct vgd_vtest_answer *
     if (client->is_gone) {
         return;
     }
-    /* The memory is given back by the command behind this one. */
+    vtest_client_spend(client, op->number_bytes);
     vtest_client_send(client, (const uint8_t *)(uintptr_t)op->number, op->number_bytes, NULL);
     vtest_client_go(client);
 }
@@ -454,18 +480,18 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
         return;
     }
     uint64_t gpa;
-    uint8_t *memory = vgd_vtest_device_alloc(client->dev, transfer->data_bytes, &gpa);
-    if (memory == NULL) {
-        vtest_client_drop(client, "no device memory is left");
+    uint8_t *bytes = vtest_memory_take(client, transfer->data_bytes, false, &gpa);
+    if (bytes == NULL) {
         return;
     }
-    struct vtest_op *op = lend_backing(res, gpa, transfer->data_bytes);
+    struct vtest_memory *memory = vtest_memory_new(client, gpa, transfer->data_bytes);
+    struct vtest_op *op = memory == NULL ? NULL : lend_backing(res, memory);
     if (op == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, transfer->data_bytes);
+        vtest_memory_unref(memory);
         return;
     }
     op->then = then_send_bytes;
-    op->number = (uintptr_t)memory;
+    op->number = (uintptr_t)bytes;
     op->is_awaited = true;
     op->number_bytes = transfer->data_bytes;
     uint8_t body[VGD_CMD_TRANSFER_HOST_3D_SIZE];
@@ -474,5 +500,6 @@ void vtest_transfer_get(struct vtest_client *client, const struct vgd_vtest_tran
     vtest_client_stall(client);
     struct vgd_ctrl_hdr hdr = header_of(client, VGD_CMD_TRANSFER_FROM_HOST_3D, client->is_unfenced);
     vtest_op_send(op, hdr, body, sizeof(body), 0, 0, 0);
-    end_lending(res, gpa, transfer->data_bytes);
+    end_lending(res, memory);
+    vtest_memory_unref(memory);
 }

@@ -15,12 +15,9 @@
 #define QUERY_BYTES 16u
 #define QUERY_STATE_DONE 1u
 
-#define ROW_COST_BYTES 64u /* what a row costs, however short */
-
 struct walk {
     struct vtest_client *client;
     struct vtest_op *op;
-    uint64_t copied_bytes;
 };
 
 static uint32_t on_device_id(void *user, uint32_t res_id)
@@ -33,32 +30,6 @@ static uint32_t on_device_id(void *user, uint32_t res_id)
     return res->dev_id;
 }
 
-/* The device writes this part of @res while it carries out @op. */
-static void expect_copy(struct vtest_op *op, struct vtest_resource *res,
-                        const struct vgd_vtest_span *span)
-{
-    if (!vtest_grow((void **)&op->copies, &op->copies_room, op->n_copies + 1,
-                    sizeof(*op->copies))) {
-        vtest_client_drop(op->client, "out of memory");
-        return;
-    }
-    op->copies[op->n_copies++] = (struct vtest_copy){.res = res, .span = *span};
-    res->refs++;
-    res->from_host_count++;
-}
-
-/* One client must not keep all of them waiting. */
-static bool may_copy(struct walk *walk, const struct vgd_vtest_span *span)
-{
-    uint64_t rows = (uint64_t)span->rows * span->layers; /* each lies in memory: no overflow */
-    walk->copied_bytes += rows * (span->row_bytes + ROW_COST_BYTES);
-    if (walk->copied_bytes > VGD_VTEST_COPY_MAX) {
-        vtest_client_drop(walk->client, "a stream moves too many bytes");
-        return false;
-    }
-    return true;
-}
-
 static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *transfer)
 {
     struct walk *walk = user;
@@ -68,13 +39,13 @@ static void on_transfer(void *user, const struct vgd_vtest_stream_transfer *tran
     if (walk->client->is_gone || pixels == NULL || res == NULL || res->shared == NULL ||
         !vtest_resource_back(res) ||
         !vgd_vtest_span_of(&pixels->picture, &transfer->move, res->shared_bytes, &span) ||
-        !may_copy(walk, &span)) {
+        !vtest_client_may_copy(walk->client, &span)) {
         return; /* the device is going to say what it thinks of it */
     }
     if (transfer->to_host) {
         vtest_resource_to_device(res, &span);
     } else {
-        expect_copy(walk->op, res, &span);
+        vtest_op_expect(walk->op, res, &span);
     }
 }
 
@@ -88,8 +59,10 @@ static void on_host_writes(void *user, uint32_t res_id)
     uint64_t n =
         res->shared_bytes < HOST_WRITES_MAX_BYTES ? res->shared_bytes : HOST_WRITES_MAX_BYTES;
     struct vgd_vtest_span span = {.row_bytes = n, .rows = 1, .layers = 1};
-    vtest_resource_to_device(res, &span);
-    expect_copy(walk->op, res, &span);
+    if (vtest_client_may_copy(walk->client, &span)) {
+        vtest_resource_to_device(res, &span);
+        vtest_op_expect(walk->op, res, &span);
+    }
 }
 
 static void on_query_gone(void *user, uint32_t handle)
@@ -102,6 +75,9 @@ static void on_query_made(void *user, uint32_t handle, uint32_t res_id, uint32_t
 {
     const struct walk *walk = user;
     struct vtest_client *client = walk->client;
+    if (client->is_gone) {
+        return; /* nobody would free it */
+    }
     on_query_gone(user, handle);
     struct vtest_query *query = calloc(1, sizeof(*query));
     if (query == NULL || client->queries.used_count >= VGD_VTEST_QUERIES_MAX ||
@@ -144,6 +120,7 @@ static void on_query_asked(void *user, uint32_t handle)
         !find_result(walk->client, query->res_id, query->offset_bytes, &shared, &backing)) {
         return;
     }
+    vtest_client_spend(walk->client, QUERY_BYTES);
     memcpy(backing, shared, QUERY_BYTES); /* not the state of its last result */
     if (vtest_grow((void **)&op->asked, &op->asked_room, op->n_asked + 1, sizeof(*op->asked))) {
         op->asked[op->n_asked++] =
@@ -154,6 +131,7 @@ static void on_query_asked(void *user, uint32_t handle)
 void vtest_look_at_queries(struct vtest_client *client)
 {
     uint32_t n_left = 0;
+    vtest_client_spend(client, (uint64_t)client->n_asked * QUERY_BYTES);
     for (uint32_t i = 0; i < client->n_asked; i++) {
         struct vtest_asked asked = client->asked[i];
         uint8_t *shared;
@@ -230,7 +208,7 @@ void vtest_submit(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, uin
 {
     struct vtest_op *op = vtest_op_new(client, NULL);
     if (op == NULL) {
-        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_memory_give(client, gpa, n_bytes);
         return;
     }
     op->memory = vtest_memory_new(client, gpa, n_bytes);
@@ -284,17 +262,34 @@ static bool take_signals(struct vtest_op *op, const uint8_t *at, uint32_t n)
     return true;
 }
 
-static bool is_within(uint32_t offset, uint64_t n, uint32_t n_dwords)
+/* A SUBMIT_CMD2. */
+struct request {
+    uint8_t *bytes;
+    struct vtest_memory *memory;
+    uint32_t n_dwords;
+    /* What its batches may still name. Each has its own, so together they name no more than there
+     * is; or a few bytes would make work without end. */
+    uint64_t cmds_left, syncs_left;
+};
+
+static bool take_range(uint32_t offset, uint64_t n, uint32_t n_dwords, uint64_t *left)
 {
-    return offset <= n_dwords && n <= n_dwords - offset;
+    if (offset > n_dwords || n > n_dwords - offset || n > *left) {
+        return false;
+    }
+    *left -= n;
+    return true;
 }
 
-/* One batch of the SUBMIT_CMD2 of @n_dwords at @bytes. False: the client was dropped. */
+/* False: the client was dropped. */
 static bool submit_batch(struct vtest_client *client, const struct vgd_vtest_batch *batch,
-                         uint8_t *bytes, struct vtest_memory *memory, uint32_t n_dwords)
+                         struct request *req)
 {
-    if (!is_within(batch->cmd_offset, batch->cmd_size, n_dwords) ||
-        !is_within(batch->sync_offset, (uint64_t)batch->sync_count * 3, n_dwords) ||
+    uint8_t *bytes = req->bytes;
+    struct vtest_memory *memory = req->memory;
+    if (!take_range(batch->cmd_offset, batch->cmd_size, req->n_dwords, &req->cmds_left) ||
+        !take_range(batch->sync_offset, (uint64_t)batch->sync_count * 3, req->n_dwords,
+                    &req->syncs_left) ||
         batch->ring_idx >= VGD_VTEST_TIMELINES) {
         vtest_client_drop(client, "a batch reaches outside its request");
         return false;
@@ -311,8 +306,7 @@ static bool submit_batch(struct vtest_client *client, const struct vgd_vtest_bat
     if (op == NULL) {
         return false;
     }
-    memory->refs++;
-    op->memory = memory;
+    op->memory = vtest_memory_ref(memory);
     uint8_t *stream = bytes + (size_t)batch->cmd_offset * 4;
     if (vtest_is_virgl(client)) {
         walk_stream(client, op, stream, batch->cmd_size);
@@ -351,23 +345,29 @@ void vtest_submit2(struct vtest_client *client, uint8_t *bytes, uint64_t gpa, ui
     bool fits =
         is_whole && (cmd.batch_count == 0 || (uint64_t)cmd.batch_count * 8 + 1 - 2 <= n_dwords);
     if (!fits) {
-        vgd_vtest_device_free(client->dev, gpa, n_bytes);
+        vtest_memory_give(client, gpa, n_bytes);
         vtest_client_drop(client, "SUBMIT_CMD2 has the wrong length");
         return;
     }
-    struct vtest_memory *memory = vtest_memory_new(client, gpa, n_bytes);
+    struct request req = {
+        .bytes = bytes,
+        .memory = vtest_memory_new(client, gpa, n_bytes),
+        .n_dwords = n_dwords,
+        .cmds_left = n_dwords,
+        .syncs_left = n_dwords < 3 * VGD_VTEST_SIGNALS_MAX ? n_dwords : 3 * VGD_VTEST_SIGNALS_MAX,
+    };
     client->refs++;
-    for (uint32_t i = 0; i < cmd.batch_count && memory != NULL; i++) {
+    for (uint32_t i = 0; i < cmd.batch_count && req.memory != NULL; i++) {
         uint8_t fields[VGD_VTEST_BATCH_SIZE] = {0};
         size_t left = vgd_reader_left(&r);
         vgd_read_bytes(&r, fields, left < sizeof(fields) ? left : sizeof(fields));
         struct vgd_reader batch_r = vgd_reader_of(fields, sizeof(fields));
         struct vgd_vtest_batch batch = {0};
         if (vgd_vtest_batch_decode(&batch_r, &batch) != VGD_OK ||
-            !submit_batch(client, &batch, bytes, memory, n_dwords)) {
+            !submit_batch(client, &batch, &req)) {
             break;
         }
     }
-    vtest_memory_unref(memory);
+    vtest_memory_unref(req.memory);
     vtest_client_unref(client);
 }

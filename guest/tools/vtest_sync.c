@@ -82,6 +82,7 @@ static void remove_wait(struct vtest_client *client, struct vtest_wait **at)
 
 static void forget_old_waits(struct vtest_client *client, uint64_t now_ns)
 {
+    vtest_client_spend(client, client->n_waits * sizeof(void *));
     struct vtest_wait **at = &client->waits;
     while (*at != NULL) {
         if ((*at)->until_ns < now_ns) {
@@ -116,6 +117,7 @@ void vtest_sync_signal(struct vtest_client *client, struct vtest_sync *sync, uin
         return;
     }
     sync->refs++;
+    vtest_client_spend(client, (client->n_waits + client->n_wait_entries) * sizeof(void *));
     struct vtest_wait **at = &client->waits;
     while (*at != NULL) {
         if (cross_off(*at, sync)) {

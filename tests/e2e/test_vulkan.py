@@ -242,17 +242,20 @@ def footprint(backend, machine):
             "KiB": vgd_vm.private_dirty_kib(backend.pid) + vgd_vm.private_dirty_kib(worker)}
 
 
-@limit(180)
+@limit(300)
 def test_vulkan_thousand_cycles_leave_nothing():
     with vulkan_guest() as (machine, backend):
         seen = []
-        for seconds in ("2", "15"):
-            result = run(machine, [venus.VK_MAPS, "--live", "50", "--churn", seconds])
+        for wanted in (1, 1000):
+            cycles = 0
+            while cycles < wanted:  # how many it makes in a time depends on the machine
+                result = run(machine, [venus.VK_MAPS, "--live", "50", "--churn", "2" if wanted == 1 else "15"])
+                made = int(result.text.split("churn: ")[1].split()[0])
+                check(made > 0, "no cycle at all: %s" % result.text)
+                cycles += made
             check_nothing_left(machine, backend)
             seen.append(footprint(backend, machine))
-        cycles = int(result.text.split("churn: ")[1].split()[0])
         print("       %d cycles; %s, then %s" % (cycles, seen[0], seen[1]))
-        check(cycles >= 500, "only %d cycles" % cycles)
         for name in ("supervisor's fds", "worker's fds", "QEMU's fds"):
             check(seen[0][name] == seen[1][name], "%s: %s" % (name, seen))
         check(seen[1]["KiB"] - seen[0]["KiB"] <= 2048, "memory: %s" % seen)

@@ -29,29 +29,6 @@ struct options {
     bool virgl, sanitized;
 };
 
-/* CPU time of a process in ticks. */
-static long cpu_ticks(pid_t pid)
-{
-    char path[64];
-    char text[1024] = "";
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return 0;
-    }
-    size_t got = fread(text, 1, sizeof(text) - 1, file);
-    text[got] = '\0';
-    (void)fclose(file);
-    const char *at = strrchr(text, ')');
-    long user = 0;
-    long kernel = 0;
-    if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user,
-                             &kernel) != 2) {
-        return 0;
-    }
-    return user + kernel;
-}
-
 static void footprint(const struct options *o)
 {
     struct scene s;
@@ -76,9 +53,9 @@ static void footprint(const struct options *o)
                          (long long)worker_kib);
         }
     }
-    long before = cpu_ticks(s.vgd.pid) + cpu_ticks(worker);
+    long before = process_ticks(s.vgd.pid) + process_ticks(worker);
     sleep_ms(IDLE_SECONDS * 1000);
-    long used = cpu_ticks(s.vgd.pid) + cpu_ticks(worker) - before;
+    long used = process_ticks(s.vgd.pid) + process_ticks(worker) - before;
     double percent = (double)used * 100.0 / (double)sysconf(_SC_CLK_TCK) / IDLE_SECONDS;
     (void)tap_ok(percent < IDLE_MAX_PERCENT, "idle", "%.2f %% of a core", percent);
     (void)tap_ok(scene_close(&s), "everything ends when the connection closes", NULL);
@@ -201,7 +178,7 @@ static void crash_loop(const struct options *o)
     uint32_t kills = 0;
     pid_t last = 0;
     uint64_t until_ns = vgd_now_ns() + UINT64_C(5000000000);
-    long before = cpu_ticks(s.vgd.pid);
+    long before = process_ticks(s.vgd.pid);
     while (vgd_now_ns() < until_ns) {
         pid_t worker = scene_worker(&s, last, 200);
         if (worker != 0) {
@@ -211,7 +188,7 @@ static void crash_loop(const struct options *o)
         }
         vgd_guest_gpu_turn(s.gpu, 1);
     }
-    long used = cpu_ticks(s.vgd.pid) - before;
+    long used = process_ticks(s.vgd.pid) - before;
     tap_note("%u workers killed in 5 s; the supervisor used %.0f ms of CPU", kills,
              (double)used * 1000.0 / (double)sysconf(_SC_CLK_TCK));
     (void)tap_ok(kills >= 3 && kills <= 40, "a crash loop backs off", "%u workers in 5 s", kills);

@@ -203,6 +203,28 @@ bool process_is_gone(pid_t pid)
     return close_at == NULL || close_at[1] == '\0' || close_at[2] == 'Z' || close_at[2] == 'X';
 }
 
+long process_ticks(pid_t pid)
+{
+    char path[64];
+    char text[1024] = "";
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return 0;
+    }
+    size_t got = fread(text, 1, sizeof(text) - 1, file);
+    text[got] = '\0';
+    (void)fclose(file);
+    const char *at = strrchr(text, ')');
+    long user = 0;
+    long kernel = 0;
+    if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user,
+                             &kernel) != 2) {
+        return 0;
+    }
+    return user + kernel;
+}
+
 pid_t scene_worker(const struct scene *s, pid_t not_pid, int timeout_ms)
 {
     uint64_t deadline_ns = vgd_now_ns() + (uint64_t)timeout_ms * 1000000;

@@ -56,6 +56,8 @@ pid_t scene_worker(const struct scene *s, pid_t not_pid, int timeout_ms);
 pid_t scene_kill_worker(const struct scene *s, int timeout_ms);
 /** Is process @pid gone, or a zombie? */
 bool process_is_gone(pid_t pid);
+/** Its CPU time in ticks of sysconf(_SC_CLK_TCK); 0: it is gone. */
+long process_ticks(pid_t pid);
 void sleep_ms(unsigned ms);
 
 #endif

@@ -218,6 +218,7 @@ static void nothing_leaks(const struct options *o)
     uint32_t n_before = 0;
     bool right = vgd_venus_open(&v, s.gpu, 1, 1) && vgd_venus_device(&v) &&
                  vgd_venus_blob_create(&v, 2, 0, VENUS_BLOB_BYTES, &blob);
+    uint32_t maps = right ? vgd_guest_window_maps_count(s.gpu) : 0;
     for (uint32_t i = 0; i < 220 && right; i++) {
         if (i == 20) {
             vgd_guest_gpu_settle(s.gpu, 100);
@@ -226,6 +227,8 @@ static void nothing_leaks(const struct options *o)
         right = wrong_commands(&s, blob.res_id, blob.offset_bytes) == WRONG_COMMANDS;
     }
     (void)tap_ok(right, "every wrong command is an error", "%s", v.why);
+    (void)tap_ok(vgd_guest_window_maps_count(s.gpu) == maps, "no wrong command maps anything",
+                 "%u mappings, %u before", vgd_guest_window_maps_count(s.gpu), maps);
     vgd_guest_gpu_settle(s.gpu, 100);
     uint32_t n_after = venus_processes(&s, after);
     compare(o, before, n_before, after, n_after, 200);
@@ -326,23 +329,7 @@ static long cpu_ticks(const struct scene *s)
     uint32_t n = 1 + vgd_guest_descendants(s->vgd.pid, pids + 1, VENUS_PROCESSES_MAX - 1);
     long sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        char path[64];
-        char text[1024] = "";
-        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pids[i]);
-        FILE *file = fopen(path, "re");
-        if (file == NULL) {
-            continue;
-        }
-        size_t got = fread(text, 1, sizeof(text) - 1, file);
-        text[got] = '\0';
-        (void)fclose(file);
-        const char *at = strrchr(text, ')');
-        long user = 0;
-        long kernel = 0;
-        if (at != NULL && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld",
-                                 &user, &kernel) == 2) {
-            sum += user + kernel;
-        }
+        sum += process_ticks(pids[i]);
     }
     return sum;
 }

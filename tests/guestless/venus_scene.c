@@ -80,6 +80,7 @@ static uint8_t mark_of(uint32_t seed, uint32_t blob)
 
 bool venus_user_works(struct venus_user *u, uint32_t seed)
 {
+    u->seed = seed;
     for (uint32_t i = 0; i + 1 < VENUS_BLOBS; i++) {
         memset(u->blobs[i].bytes, mark_of(seed, i), VENUS_BLOB_BYTES);
     }
@@ -87,7 +88,7 @@ bool venus_user_works(struct venus_user *u, uint32_t seed)
     if (!vgd_venus_fill(&u->v, u->memory, VENUS_BLOB_BYTES, 0x01010101u * mark)) {
         return false;
     }
-    bool kept = venus_user_keeps(u) && u->blobs[VENUS_BLOBS - 1].bytes[0] == mark;
+    bool kept = venus_user_keeps(u);
     if (!kept) {
         (void)snprintf(u->v.why, sizeof(u->v.why), "the memory holds something else");
     }
@@ -98,8 +99,8 @@ bool venus_user_keeps(const struct venus_user *u)
 {
     for (uint32_t i = 0; i < VENUS_BLOBS; i++) {
         const uint8_t *bytes = u->blobs[i].bytes;
-        for (uint32_t at = 1; at < VENUS_BLOB_BYTES; at++) {
-            if (bytes[at] != bytes[0]) {
+        for (uint32_t at = 0; at < VENUS_BLOB_BYTES; at++) {
+            if (bytes[at] != mark_of(u->seed, i)) {
                 return false;
             }
         }

@@ -21,6 +21,7 @@ struct venus_user {
     struct vgd_venus_blob blobs[VENUS_BLOBS]; /* the last one is device memory */
     uint64_t memory;
     uint32_t first_res_id;
+    uint32_t seed; /* of the last venus_user_works */
     pid_t process; /* that executes it; 0: not found */
 };
 

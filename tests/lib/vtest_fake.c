@@ -21,6 +21,7 @@ struct pending {
     struct pending *next;
     uint64_t number;
     bool is_awaited;
+    bool is_carried_out, is_refused; /* done already, and how it went */
     struct vgd_vtest_send send;
     uint8_t body[VGD_VTEST_BODY_MAX];
 };
@@ -46,6 +47,7 @@ struct vgd_vtest_device {
     struct resource *resources; /* by id, made as they are needed */
     uint32_t n_resources;
     bool contexts_taken[64], contexts_there[64];
+    bool contexts_refused[64]; /* what was sent with their creation comes all the same */
     struct vgd_vtest_capset capsets[3];
     uint8_t capset_bytes[3][1408];
     bool has_window;
@@ -130,6 +132,12 @@ void vgd_vtest_device_await_all(struct vgd_vtest_device *dev, uint32_t ctx_id)
     }
 }
 
+uint64_t vgd_vtest_device_memory_bytes(const struct vgd_vtest_device *dev)
+{
+    (void)dev;
+    return MEMORY_BYTES;
+}
+
 uint8_t *vgd_vtest_device_alloc_raw(struct vgd_vtest_device *dev, uint64_t n_bytes,
                                     uint64_t *out_gpa)
 {
@@ -208,6 +216,7 @@ void vgd_vtest_device_give_context_id(struct vgd_vtest_device *dev, uint32_t id)
 {
     assert(dev->contexts_taken[id] && !dev->contexts_there[id]);
     dev->contexts_taken[id] = false;
+    dev->contexts_refused[id] = false;
 }
 
 const struct vgd_vtest_capset *vgd_vtest_device_capset(const struct vgd_vtest_device *dev,
@@ -225,11 +234,6 @@ bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev)
 {
     (void)dev;
     return true;
-}
-
-bool vgd_vtest_device_has_window(const struct vgd_vtest_device *dev)
-{
-    return dev->has_window;
 }
 
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes)
@@ -405,8 +409,8 @@ static bool carry_out(struct vgd_vtest_device *dev, struct pending *p)
     }
     case VGD_CMD_TRANSFER_TO_HOST_3D:
     case VGD_CMD_TRANSFER_FROM_HOST_3D:
-        assert(dev->contexts_there[send->hdr.ctx_id]);
-        return carry_out_transfer(dev, send, &r);
+        assert(dev->contexts_there[send->hdr.ctx_id] || dev->contexts_refused[send->hdr.ctx_id]);
+        return dev->contexts_there[send->hdr.ctx_id] && carry_out_transfer(dev, send, &r);
     case VGD_CMD_SUBMIT_3D: {
         assert(send->data_bytes == 0 ||
                (send->data_gpa >= MEMORY_GPA &&
@@ -500,13 +504,25 @@ void vtest_fake_answer(struct vgd_vtest_device *dev, uint32_t idx, uint32_t erro
 {
     struct pending *p = pending_at(dev, idx);
     uint32_t type = error;
+    if (error != 0 && p->send.hdr.type == VGD_CMD_CTX_CREATE) {
+        dev->contexts_refused[p->send.hdr.ctx_id] = true;
+    }
     if (error == 0 || is_letting_go(p->send.hdr.type)) {
-        bool is_done = carry_out(dev, p);
+        bool is_done = p->is_carried_out ? !p->is_refused : carry_out(dev, p);
         type = !is_done                                        ? VGD_RESP_ERR_UNSPEC
                : p->send.hdr.type == VGD_CMD_RESOURCE_MAP_BLOB ? VGD_RESP_OK_MAP_INFO
                                                                : VGD_RESP_OK_NODATA;
     }
     finish(dev, idx, type);
+}
+
+void vtest_fake_carry_out(struct vgd_vtest_device *dev, uint32_t idx)
+{
+    struct pending *p = pending_at(dev, idx);
+    if (!p->is_carried_out) {
+        p->is_refused = !carry_out(dev, p);
+        p->is_carried_out = true;
+    }
 }
 
 void vtest_fake_answer_all(struct vgd_vtest_device *dev)
@@ -519,7 +535,7 @@ void vtest_fake_answer_all(struct vgd_vtest_device *dev)
 void vtest_fake_lose_all(struct vgd_vtest_device *dev)
 {
     while (dev->n_pending > 0) {
-        if (is_letting_go(dev->first->send.hdr.type)) {
+        if (is_letting_go(dev->first->send.hdr.type) && !dev->first->is_carried_out) {
             (void)carry_out(dev, dev->first); /* the device went, and with it everything */
         }
         finish(dev, 0, 0);
@@ -558,6 +574,11 @@ uint32_t vtest_fake_contexts(const struct vgd_vtest_device *dev)
 uint64_t vtest_fake_memory_used(const struct vgd_vtest_device *dev)
 {
     return vgd_vtest_heap_used(dev->heap);
+}
+
+void vtest_fake_set_queue(struct vgd_vtest_device *dev, uint32_t queue_commands)
+{
+    dev->queue_commands = queue_commands;
 }
 
 void vtest_fake_set_window(struct vgd_vtest_device *dev, bool is_there)

@@ -32,7 +32,10 @@ const uint8_t *vtest_fake_data(const struct vgd_vtest_device *dev, uint32_t idx,
 /** Is anybody told that the one at @idx is waited for? */
 bool vtest_fake_is_awaited(const struct vgd_vtest_device *dev, uint32_t idx);
 
-/** Carry out and answer the one at @idx; @error 0 or a VGD_RESP_ERR_*: then nothing is done. */
+/** Carry out the one at @idx, and answer later: so a device treats what has a fence. */
+void vtest_fake_carry_out(struct vgd_vtest_device *dev, uint32_t idx);
+/** Carry out (unless it was) and answer the one at @idx; @error 0 or a VGD_RESP_ERR_*: then nothing
+ * is done. */
 void vtest_fake_answer(struct vgd_vtest_device *dev, uint32_t idx, uint32_t error);
 /** All, in order, with those that come meanwhile. */
 void vtest_fake_answer_all(struct vgd_vtest_device *dev);
@@ -46,6 +49,8 @@ uint8_t *vtest_fake_backing(struct vgd_vtest_device *dev, uint32_t dev_id);
 uint32_t vtest_fake_resources(const struct vgd_vtest_device *dev);
 uint32_t vtest_fake_contexts(const struct vgd_vtest_device *dev);
 uint64_t vtest_fake_memory_used(const struct vgd_vtest_device *dev);
+/** Room for so many commands from now on. */
+void vtest_fake_set_queue(struct vgd_vtest_device *dev, uint32_t queue_commands);
 void vtest_fake_set_window(struct vgd_vtest_device *dev, bool is_there);
 
 #endif

@@ -9,17 +9,6 @@
 
 enum { GET2 = VGD_VTEST_TRANSFER_GET2, PUT2 = VGD_VTEST_TRANSFER_PUT2 };
 
-/* A test on a bed of its own. What it holds is closed when it returns, and then nothing is left. */
-#define RULE(name)                                                                                 \
-    static void name(struct bed *b);                                                               \
-    Test(vtest, name)                                                                              \
-    {                                                                                              \
-        struct bed b = bed_begin();                                                                \
-        name(&b);                                                                                  \
-        bed_end(&b);                                                                               \
-    }                                                                                              \
-    static void name(struct bed *b)
-
 RULE(greets_old_clients_and_new_ones)
 {
     VGD_AUTO_FD fd = client_begin_raw(b);
@@ -126,75 +115,6 @@ RULE(a_resource_is_there_before_the_device_has_answered)
     (void)munmap(memory, 100);
 }
 
-/* What Mesa makes for each fence. */
-static uint32_t make_fence(struct bed *b, int fd, uint32_t id, int *out_file)
-{
-    ASK(fd, VGD_VTEST_RESOURCE_CREATE2, id, 0, 64, 1u << 17, 8, 1, 1, 0, 0, 0, 8);
-    pump(b);
-    if (id == 0) {
-        get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
-    }
-    *out_file = get_fd(fd);
-    return id;
-}
-
-RULE(a_fence_costs_the_device_nothing)
-{
-    VGD_AUTO_FD fd = client_begin(b, 4);
-    uint8_t *memory;
-    uint32_t other = make_buffer(b, fd, 64, &memory);
-    settle(b);
-    /* More than there may be resources, and each mapped by the client. */
-    enum { FENCES = VGD_VTEST_RESOURCES_MAX + 100 };
-    static uint32_t ids[FENCES];
-    for (uint32_t i = 0; i < FENCES; i++) {
-        VGD_AUTO_FD file = -1;
-        ids[i] = make_fence(b, fd, 0, &file);
-        cr_assert(ids[i] != 0 && lseek(file, 0, SEEK_END) >= 8);
-    }
-    cr_assert_eq(vtest_fake_pending(b->dev), 0);
-    for (uint32_t i = 2; i < FENCES; i++) {
-        ASK(fd, VGD_VTEST_RESOURCE_UNREF, ids[i]);
-        pump(b);
-    }
-    cr_assert_eq(vtest_fake_pending(b->dev), 0);
-
-    /* Named in a stream, it is there before the stream is; so it is for a transfer. */
-    const uint32_t stream[] = {6 | 3u << 16, 16, 0, ids[0]};
-    ask(fd, VGD_VTEST_SUBMIT_CMD, stream, 4);
-    ASK(fd, PUT2, ids[1], 0, 0, 0, 0, 8, 1, 1, 8, 0);
-    pump(b);
-    cr_assert_eq(vtest_fake_type(b->dev, 0), VGD_CMD_RESOURCE_CREATE_3D);
-    cr_assert_eq(vtest_fake_type(b->dev, 1), VGD_CMD_CTX_ATTACH_RESOURCE);
-    cr_assert_eq(vtest_fake_type(b->dev, 2), VGD_CMD_SUBMIT_3D);
-    cr_assert_eq(vtest_fake_type(b->dev, 3), VGD_CMD_RESOURCE_CREATE_3D);
-    settle(b);
-    cr_assert_eq(vtest_fake_resources(b->dev), 3);
-    for (uint32_t i = 0; i < 2; i++) {
-        ASK(fd, VGD_VTEST_RESOURCE_UNREF, ids[i]);
-    }
-    ASK(fd, VGD_VTEST_RESOURCE_UNREF, other);
-    pump(b);
-    settle(b);
-    cr_assert_eq(vtest_fake_resources(b->dev), 0);
-    (void)munmap(memory, 64);
-}
-
-RULE(a_fence_of_an_old_client_gets_its_number_in_a_stream)
-{
-    VGD_AUTO_FD fd = client_begin(b, 2);
-    VGD_AUTO_FD file = -1;
-    (void)make_fence(b, fd, 4711, &file);
-    settle(b);
-    cr_assert_eq(vtest_fake_resources(b->dev), 0);
-    const uint32_t stream[] = {6 | 3u << 16, 16, 0, 4711};
-    ask(fd, VGD_VTEST_SUBMIT_CMD, stream, 4);
-    pump(b);
-    settle(b);
-    cr_assert_eq(vtest_fake_resources(b->dev), 1);
-    cr_assert(!is_dropped(fd));
-}
-
 RULE(the_size_of_shared_memory_is_sealed)
 {
     VGD_AUTO_FD fd = client_begin(b, 4);
@@ -270,27 +190,6 @@ RULE(a_transfer_inside_a_stream_moves_its_bytes)
     cr_assert_eq(memory[50], 1);
     (void)munmap(memory, 64);
     (void)munmap(staging, 64);
-}
-
-RULE(a_stream_that_keeps_everybody_waiting_is_refused)
-{
-    VGD_AUTO_FD fd = client_begin(b, 4);
-    enum { BYTES = 1 << 20, TIMES = 1000 };
-    ASK(fd, VGD_VTEST_RESOURCE_CREATE2, 0, 0, 64, 16, BYTES, 1, 1, 1, 0, 0, BYTES);
-    pump(b);
-    uint32_t id = 0;
-    get_reply(fd, VGD_VTEST_RESOURCE_CREATE2, &id, 1);
-    VGD_AUTO_FD file = get_fd(fd);
-    cr_assert_geq(file, 0);
-    settle(b);
-    static uint32_t stream[TIMES][14];
-    for (uint32_t i = 0; i < TIMES; i++) {
-        const uint32_t one[] = {43 | 13u << 16, id, 0, 0, 0, 0, 0, 0, 0, BYTES, 1, 1, 0, 1};
-        memcpy(stream[i], one, sizeof(one));
-    }
-    ask(fd, VGD_VTEST_SUBMIT_CMD, stream[0], TIMES * 14);
-    pump(b);
-    cr_assert(is_dropped(fd));
 }
 
 RULE(results_of_queries_appear_in_the_clients_memory)
@@ -420,6 +319,36 @@ RULE(the_oldest_version_sends_the_bytes_along)
     cr_assert_eq(vtest_fake_memory_used(b->dev), 0);
 }
 
+RULE(bytes_that_are_fetched_stay_until_they_are_sent)
+{
+    VGD_AUTO_FD fd = client_begin(b, 0);
+    VGD_AUTO_FD other = client_begin(b, 0);
+    ASK(fd, VGD_VTEST_RESOURCE_CREATE, 5, 0, 64, 16, 64, 1, 1, 1, 0, 0);
+    pump(b);
+    settle(b);
+    memset(vtest_fake_host(b->dev, 1), 0x55, VTEST_FAKE_HOST_BYTES);
+    /* Behind something without a fence, so it has one itself. */
+    put(fd, (const uint32_t[]){12, VGD_VTEST_TRANSFER_PUT, 5, 0, 0, 0, 32, 0, 0, 4, 1, 1, 4, 0},
+        56);
+    ASK(fd, VGD_VTEST_TRANSFER_GET, 5, 0, 0, 0, 0, 0, 0, 6, 1, 1, 6);
+    pump(b);
+    uint32_t idx = 0;
+    while (vtest_fake_type(b->dev, idx) != VGD_CMD_TRANSFER_FROM_HOST_3D) {
+        vtest_fake_carry_out(b->dev, idx++);
+    }
+    cr_assert((vtest_fake_header(b->dev, idx)->flags & VGD_FLAG_FENCE) != 0);
+    vtest_fake_carry_out(b->dev, idx);
+    cr_assert_eq(vtest_fake_type(b->dev, idx + 1), VGD_CMD_RESOURCE_DETACH_BACKING);
+    vtest_fake_answer(b->dev, idx + 1, 0); /* before the fence is done */
+    put(other, (const uint32_t[]){2, VGD_VTEST_SUBMIT_CMD, 0x77777777, 0x77777777}, 16);
+    pump(b); /* somebody else gets memory */
+    settle(b);
+    uint8_t got[6];
+    get(fd, got, 6);
+    cr_assert_eq(memcmp(got, "\x55\x55\x55\x55\x55\x55", 6), 0);
+    cr_assert_eq(vtest_fake_memory_used(b->dev), 0);
+}
+
 RULE(a_blob_comes_as_a_file_and_leaves_the_region_free)
 {
     VGD_AUTO_FD fd = client_begin(b, 4);
@@ -472,15 +401,6 @@ static bool is_readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return poll(&p, 1, 0) == 1;
-}
-
-static uint32_t make_sync(struct bed *b, int fd, uint32_t value)
-{
-    ASK(fd, VGD_VTEST_SYNC_CREATE, value, 0);
-    pump(b);
-    uint32_t id = 0;
-    get_reply(fd, VGD_VTEST_SYNC_CREATE, &id, 1);
-    return id;
 }
 
 static int wait_for(struct bed *b, int fd, uint32_t flags, uint32_t timeout, uint32_t id,
@@ -551,56 +471,6 @@ RULE(batches_signal_when_their_ring_is_done)
     vtest_fake_answer(b->dev, 0, 0);
     cr_assert(is_readable(second));
     cr_assert_eq(vtest_fake_memory_used(b->dev), 0);
-}
-
-RULE(a_full_device_makes_clients_wait_not_the_bridge)
-{
-    VGD_AUTO_FD fd = client_begin(b, 4);
-    static uint32_t many[500][3]; /* in one piece: the socket has room for so many bytes */
-    for (int i = 0; i < 500; i++) {
-        many[i][0] = 1;
-        many[i][1] = VGD_VTEST_SUBMIT_CMD;
-    }
-    put(fd, many, sizeof(many));
-    ASK(fd, VGD_VTEST_PROTOCOL_VERSION, 4);
-    pump(b);
-    cr_assert_lt(vtest_fake_pending(b->dev), 70, "the queue is bounded");
-    cr_assert(is_silent(fd));
-    settle(b);
-    uint32_t version;
-    get_reply(fd, VGD_VTEST_PROTOCOL_VERSION, &version, 1);
-}
-
-RULE(a_client_that_does_not_read_is_not_read)
-{
-    VGD_AUTO_FD fd = client_begin(b, 4);
-    uint32_t request[4] = {2, VGD_VTEST_GET_CAPSET, VGD_CAPSET_VIRGL2, 2};
-    uint32_t n_sent = 0;
-    for (int quiet = 0; quiet < 3;) {
-        if (send(fd, request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(request)) {
-            n_sent++;
-            quiet = 0;
-            continue;
-        }
-        pump(b);
-        quiet++;
-    }
-    cr_assert_lt(n_sent, 40000, "its requests pile up in its own socket");
-    VGD_AUTO_FD other = client_begin(b, 4); /* others go on */
-    cr_assert_geq(other, 0);
-    static uint8_t reply[8 + 4 + 1408];
-    for (uint32_t i = 0; i < n_sent; i++) {
-        size_t n = 0;
-        while (n < sizeof(reply)) {
-            ssize_t now = recv(fd, reply + n, sizeof(reply) - n, MSG_DONTWAIT);
-            if (now > 0) {
-                n += (size_t)now;
-            } else {
-                pump(b);
-            }
-        }
-        cr_assert_eq(reply[sizeof(reply) - 1], 0x12, "reply %u", i);
-    }
 }
 
 /* What costs a client the connection, each after a good start with one resource, number 1. */
@@ -785,21 +655,4 @@ RULE(the_end_of_the_device_is_the_end_of_its_clients)
     cr_assert(is_dropped(fd));
     cr_assert_eq(vgd_vtest_bridge_object_count(b->bridge), 0);
     (void)munmap(memory, 64);
-}
-
-RULE(there_is_a_limit_to_clients)
-{
-    static int fds[VGD_VTEST_CLIENTS_MAX + 1];
-    for (uint32_t i = 0; i < VGD_VTEST_CLIENTS_MAX + 1; i++) {
-        fds[i] = client_begin_raw(b);
-    }
-    pump(b);
-    cr_assert_eq(vgd_vtest_bridge_client_count(b->bridge), VGD_VTEST_CLIENTS_MAX);
-    cr_assert(is_dropped(fds[VGD_VTEST_CLIENTS_MAX]));
-    vgd_fd_closep(&fds[0]);
-    pump(b);
-    VGD_AUTO_FD next = client_begin(b, 4);
-    cr_assert_geq(next, 0);
-    vgd_fds_close(fds, VGD_VTEST_CLIENTS_MAX + 1);
-    pump(b);
 }

@@ -192,4 +192,24 @@ static inline uint32_t make_buffer(struct bed *b, int fd, uint32_t n_bytes, uint
     return id;
 }
 
+static inline uint32_t make_sync(struct bed *b, int fd, uint32_t value)
+{
+    ASK(fd, VGD_VTEST_SYNC_CREATE, value, 0);
+    pump(b);
+    uint32_t id = 0;
+    get_reply(fd, VGD_VTEST_SYNC_CREATE, &id, 1);
+    return id;
+}
+
+/* A test on a bed of its own. What it holds is closed when it returns, and then nothing is left. */
+#define RULE(name)                                                                                 \
+    static void name(struct bed *b);                                                               \
+    Test(vtest, name)                                                                              \
+    {                                                                                              \
+        struct bed b = bed_begin();                                                                \
+        name(&b);                                                                                  \
+        bed_end(&b);                                                                               \
+    }                                                                                              \
+    static void name(struct bed *b)
+
 #endif

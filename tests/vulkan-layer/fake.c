@@ -3,12 +3,18 @@
  */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include <vulkan/vk_layer.h>
 
 #include "fake_driver.h"
 #include "fixture.h"
+#include "layer_env.h"
 
 #define UUID_OF_2 "a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2"
 #define HOST_POINTER VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
@@ -235,8 +241,12 @@ Test(layer_fake, the_driver_never_hears_of_dma_bufs)
     cr_assert_eq(try_allocate(&d, 4096, 1, &memory), VK_SUCCESS);
     vkFreeMemory(d.device, memory, NULL);
     for (uint32_t t = 0; t < 5; t++) { /* 0 and 3: no file; 4: no such type */
-        VkResult result = t == 1 || t == 2 ? VK_SUCCESS : try_allocate(&d, 4096, t, &memory);
-        cr_assert_eq(result, t == 1 || t == 2 ? VK_SUCCESS : VK_ERROR_INVALID_EXTERNAL_HANDLE);
+        bool is_served = t == 1 || t == 2;
+        cr_assert_eq(try_allocate(&d, 4096, t, &memory),
+                     is_served ? VK_SUCCESS : VK_ERROR_INVALID_EXTERNAL_HANDLE, "type %u", t);
+        if (is_served) {
+            vkFreeMemory(d.device, memory, NULL);
+        }
     }
     int fd = dup(0);
     cr_assert_lt(try_import(&d, 4096, 1, fd, &memory), 0);
@@ -246,6 +256,90 @@ Test(layer_fake, the_driver_never_hears_of_dma_bufs)
     close_device(&d);
     cr_assert_eq(seen()->dma_bufs, 0u);
     cr_assert_eq(seen()->live_memories, 0u);
+}
+
+/* A mapping of a file that shrinks is a SIGBUS, one that cannot be written no memory at all. */
+Test(layer_fake, only_files_that_stay_as_they_are_are_imported)
+{
+    open_all(true);
+    struct device d;
+    open_device(gpus[FAKE_LIKE_NVIDIA], &d);
+    const struct {
+        const char *name;
+        int seals;
+        bool is_taken;
+    } cases[] = {
+        {"as ours", F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, true},
+        {"it cannot shrink", F_SEAL_SHRINK, true},
+        {"not sealed", 0, false},
+        {"it can shrink", F_SEAL_GROW, false},
+        {"it cannot be written", F_SEAL_SHRINK | F_SEAL_WRITE, false},
+    };
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        int fd = memfd_create("vgd-vk-theirs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        cr_assert(fd >= 0 && ftruncate(fd, FAKE_ALIGN_BYTES) == 0);
+        cr_assert_eq(fcntl(fd, F_ADD_SEALS, cases[c].seals), 0);
+        VkMemoryFdPropertiesKHR about = {.sType = VK_STRUCTURE_TYPE_MEMORY_FD_PROPERTIES_KHR};
+        VkResult expect = cases[c].is_taken ? VK_SUCCESS : VK_ERROR_INVALID_EXTERNAL_HANDLE;
+        cr_assert_eq(d.fd_properties(d.device, DMA_BUF, fd, &about), expect, "%s", cases[c].name);
+        VkDeviceMemory memory;
+        cr_assert_eq(try_import(&d, 4096, 1, fd, &memory), expect, "%s", cases[c].name);
+        cr_assert_eq(count_maps(), cases[c].is_taken, "%s", cases[c].name);
+        if (cases[c].is_taken) {
+            vkFreeMemory(d.device, memory, NULL);
+        } else {
+            (void)close(fd);
+        }
+    }
+    close_device(&d);
+    cr_assert_eq(seen()->dma_bufs, 0u);
+}
+
+/* Layers above may ask for a device's functions by the instance: they are for each of its devices,
+ * also for one that the memory part does not serve. */
+Test(layer_fake, functions_of_the_instance_serve_every_device)
+{
+    open_all(true);
+    char path[1024];
+    (void)snprintf(path, sizeof(path), "%s/" VGD_LAYER_LIBRARY, getenv("VGD_LAYER_FOLDER"));
+    void *library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    cr_assert_not_null(library, "%s", dlerror());
+    void *symbol = dlsym(library, "vkNegotiateLoaderLayerInterfaceVersion");
+    PFN_vkNegotiateLoaderLayerInterfaceVersion negotiate;
+    memcpy(&negotiate, &symbol, sizeof(negotiate)); /* C has no conversion between the two */
+    VkNegotiateLayerInterface layer = {.sType = LAYER_NEGOTIATE_INTERFACE_STRUCT,
+                                       .loaderLayerInterfaceVersion = 2};
+    cr_assert(negotiate != NULL && negotiate(&layer) == VK_SUCCESS);
+
+    float priority = 1.0f;
+    VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                     .queueCount = 1,
+                                     .pQueuePriorities = &priority};
+    VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                               .queueCreateInfoCount = 1,
+                               .pQueueCreateInfos = &queue};
+    VkDevice device;
+    cr_assert_eq(vkCreateDevice(gpus[FAKE_NO_IMPORT], &info, NULL, &device), VK_SUCCESS);
+#define FIND(name)                                                                                 \
+    PFN_vk##name name = (PFN_vk##name)layer.pfnGetInstanceProcAddr(instance, "vk" #name)
+    FIND(AllocateMemory);
+    FIND(FreeMemory);
+    FIND(CreateBuffer);
+    VkMemoryAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                     .allocationSize = 4096};
+    VkDeviceMemory memory;
+    cr_assert_eq(AllocateMemory(device, &allocate, NULL, &memory), VK_SUCCESS);
+    FreeMemory(device, memory, NULL);
+    VkExternalMemoryBufferCreateInfo external = {
+        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, .handleTypes = DMA_BUF};
+    VkBufferCreateInfo buffer_info = {
+        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .pNext = &external, .size = 4096};
+    VkBuffer buffer;
+    cr_assert_eq(CreateBuffer(device, &buffer_info, NULL, &buffer), VK_SUCCESS);
+    cr_assert_eq(seen()->last_types, DMA_BUF, "as it was asked");
+    vkDestroyDevice(device, NULL);
+    cr_assert_eq(seen()->live_memories, 0u);
+    (void)dlclose(library);
 }
 
 Test(layer_fake, imports_are_aligned_and_keep_their_flags)

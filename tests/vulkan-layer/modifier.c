@@ -265,6 +265,41 @@ Test(layer_modifier, images_that_cannot_be)
     cr_assert_lt(create(&d, &linear, 1, &layout, &image), 0);
 }
 
+/* The caller is a guest: what the specification forbids comes all the same. */
+Test(layer_modifier, a_list_and_no_layout_at_once)
+{
+    static const uint64_t linear = 0;
+    const VkSubresourceLayout none = {0};
+    for (uint32_t n_planes = 0; n_planes < 2; n_planes++) {
+        VkImageDrmFormatModifierListCreateInfoEXT list = {
+            .sType = VK_STRUCTURE_TYPE_IMAGE_DRM_FORMAT_MODIFIER_LIST_CREATE_INFO_EXT,
+            .drmFormatModifierCount = 1,
+            .pDrmFormatModifiers = &linear,
+        };
+        VkImageDrmFormatModifierExplicitCreateInfoEXT explicit = {
+            .sType = VK_STRUCTURE_TYPE_IMAGE_DRM_FORMAT_MODIFIER_EXPLICIT_CREATE_INFO_EXT,
+            .pNext = &list,
+            .drmFormatModifierPlaneCount = n_planes,
+            .pPlaneLayouts = n_planes == 0 ? NULL : &none,
+        };
+        VkImageCreateInfo info = {
+            .sType = VK_STRUCTURE_TYPE_IMAGE_CREATE_INFO,
+            .pNext = &explicit,
+            .imageType = VK_IMAGE_TYPE_2D,
+            .format = FORMAT,
+            .extent = {WIDTH, HEIGHT, 1},
+            .mipLevels = 1,
+            .arrayLayers = 1,
+            .samples = VK_SAMPLE_COUNT_1_BIT,
+            .tiling = VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+            .usage = VK_IMAGE_USAGE_TRANSFER_DST_BIT,
+        };
+        VkImage image;
+        cr_assert_eq(vkCreateImage(d.device, &info, NULL, &image),
+                     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT, "%u planes", n_planes);
+    }
+}
+
 Test(layer_modifier, without_the_extension_its_function_is_not_there)
 {
     struct device plain;
