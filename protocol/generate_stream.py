@@ -220,6 +220,8 @@ class Command:
         self.min, self.max = self.lengths[0], self.lengths[-1]
         if self.max > FORM_MAX and not (self.each or self.tail):
             raise SchemaError(f"{where}: longer than {FORM_MAX}")
+        if any(f.slots is not None for f in self.fields) and not self.each:
+            raise SchemaError(f"{where}: slots without a group")
         if self.each:
             check_keys("each", where, self.each)
             self.group = stream.part(need(self.each, "part", where), where)

@@ -151,7 +151,13 @@ def wrapped(pad, text):
     return [pad + lines[0]] + [f"{pad}    {l}" for l in lines[1:]]
 
 
-def check_lines(f, d, base, dword_text, indent, group=False):
+def elements(c):
+    """How many there are, once the length is known to be right; divided by a constant."""
+    n = f"cmd->n_dwords - {c.n_fixed}u" if c.n_fixed else "(uint32_t)cmd->n_dwords"
+    return f"({n}) / {c.group.n_dwords}u" if c.group.n_dwords > 1 else n
+
+
+def check_lines(f, d, base, dword_text, indent, c=None):
     """Check @f. @base: text of the dword in @d; @dword_text: of the dword in the command."""
     pad = " " * indent
     if f.part is not None:
@@ -175,8 +181,7 @@ def check_lines(f, d, base, dword_text, indent, group=False):
     if f.max is not None:
         out += [f"if ({value} > {f.max}u) {{"] + wrong
     if f.slots is not None:
-        out += [f"if ({value} > {f.slots}u || vgd_command_elements(cmd) > {f.slots}u - {value}) {{"] \
-            + wrong
+        out += [f"if ({value} > {f.slots}u || {elements(c)} > {f.slots}u - {value}) {{"] + wrong
     if f.enum is not None and f.enum_check(value):
         out.append(f"if ({f.enum_check(value)}) {{")
         if f.enum.unknown == "newer":
@@ -274,11 +279,11 @@ def command_source(s, c):
             out += decode_lines(f, 8 if form else 4, f"v.{f.name}", f.dword)
         out += ["    }"] if form else []
         if c.each:
-            out += [f"    v.n_{c.rest_name} = vgd_command_elements(cmd);",
+            out += [f"    v.n_{c.rest_name} = {elements(c)};",
                     f"    if (v.n_{c.rest_name} > {c.n_most}) {{",
                     f"        v.n_{c.rest_name} = {c.n_most}; /* the others are ignored */",
                     "    }"] if c.longer_ignored else \
-                [f"    v.n_{c.rest_name} = vgd_command_elements(cmd);"]
+                [f"    v.n_{c.rest_name} = {elements(c)};"]
             out.append(f"    v.{c.rest_name} = d + {c.n_fixed};")
         elif c.has_rest:
             out += [f"    v.n_{c.rest_name}_dwords = cmd->n_dwords - {c.n_fixed}u;",
@@ -323,7 +328,8 @@ def check_source(c):
     out += ["{", "    enum vgd_status st = VGD_OK;"]
     body, form = [], 0
     for f in c.fields:
-        lines = check_lines(f, "d", str(f.dword), str(f.dword + 1), 8 if c.form_of(f) else 4)
+        lines = check_lines(f, "d", str(f.dword), str(f.dword + 1), 8 if c.form_of(f) else 4,
+                            c)
         if not lines:
             continue
         if c.form_of(f) != form:
@@ -333,13 +339,13 @@ def check_source(c):
     body += ["    }"] if form else []
     if c.each and "count" in c.each:
         f = next(x for x in c.fields if x.name == c.each["count"])
-        body += [f"    if (d[{f.dword}] != vgd_command_elements(cmd)) {{",
+        body += [f"    if (d[{f.dword}] != {elements(c)}) {{",
                  f"        return vgd_command_wrong(fault, {f.dword + 1}, \"{f.name}\", "
                  f"d[{f.dword}]);", "    }"]
     if c.each and c.group.checked:
         most = [f"    n = n > {c.n_most} ? {c.n_most} : n; /* the others are ignored */"] \
             if c.longer_ignored else []
-        body += ["    uint32_t n = vgd_command_elements(cmd);"] + most \
+        body += [f"    uint32_t n = {elements(c)};"] + most \
             + ["    for (uint32_t i = 0; i < n; i++) {",
                f"        uint32_t at = {c.n_fixed} + i * {c.group.n_dwords};",
                f"        st = check_{c.group.name}(d + at, at + 1, st, fault);",

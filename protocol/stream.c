@@ -109,13 +109,15 @@ bool vgd_command_refs_next(struct vgd_command_refs *refs, struct vgd_command_ref
     const struct vgd_command_kind *k = cmd->kind;
     while (k != NULL && refs->i < k->n_refs) {
         const struct vgd_command_ref_at *at = &k->refs[refs->i];
-        uint32_t dword = at->dword, n_elements = 1;
+        uint32_t dword = at->dword;
+        if (refs->element == 0) {
+            refs->n_elements = at->in_group ? vgd_command_elements(cmd) : 1;
+        }
         if (at->in_group) {
-            n_elements = vgd_command_elements(cmd);
             dword += k->fixed_dwords + refs->element * k->group->n_dwords;
         }
         /* Elements beyond the slots that there are name nothing. */
-        bool there = refs->element < n_elements && dword < cmd->n_dwords &&
+        bool there = refs->element < refs->n_elements && dword < cmd->n_dwords &&
                      (!at->in_group || dword < k->max_dwords);
         refs->element++;
         if (!there || !at->in_group) {

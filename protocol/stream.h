@@ -131,7 +131,7 @@ struct vgd_command_ref {
 
 struct vgd_command_refs {
     const struct vgd_command *cmd;
-    uint32_t i, element; /* private */
+    uint32_t i, element, n_elements; /* private */
 };
 
 /** All ids that @cmd names, in no order; none for a command that is newer than ours. */

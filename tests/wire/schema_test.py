@@ -84,6 +84,7 @@ MISTAKES = [
     ("group without a limit", COMMANDS + GO + 'each = { name = "x", part = "dot" }\n', "'max' is missing"),
     ("count of no field of a group", COMMANDS + GO + 'each = { name = "x", part = "dot", max = 1, count = "n" }\n',
      "names no field 'n'"),
+    ("slots of nothing", COMMANDS + GO + 'fields = [{ name = "x", slots = 4 }]\n', "slots without a group"),
     ("unknown tail", COMMANDS + GO + 'tail = { type = "bytes" }\n', "unknown tail 'bytes'"),
     ("unknown hand", COMMANDS + GO + 'hand = ["wave"]\n', "unknown hand 'wave'"),
 ]

@@ -246,13 +246,13 @@ static enum vgd_status check_set(const struct vgd_command *cmd, struct vgd_comma
 {
     enum vgd_status st = VGD_OK;
     const uint32_t *d = cmd->body;
-    if (d[0] > 4u || vgd_command_elements(cmd) > 4u - d[0]) {
+    if (d[0] > 4u || (cmd->n_dwords - 3u) / 2u > 4u - d[0]) {
         return vgd_command_wrong(fault, 1, "start", d[0]);
     }
-    if (d[1] != vgd_command_elements(cmd)) {
+    if (d[1] != (cmd->n_dwords - 3u) / 2u) {
         return vgd_command_wrong(fault, 2, "count", d[1]);
     }
-    uint32_t n = vgd_command_elements(cmd);
+    uint32_t n = (cmd->n_dwords - 3u) / 2u;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = 3 + i * 2;
         st = check_slot(d + at, at + 1, st, fault);
@@ -274,7 +274,7 @@ enum vgd_status cmds_set_decode(const struct vgd_command *cmd, struct cmds_set *
     v.start = d[0];
     v.count = d[1];
     v.sides = d[2];
-    v.n_slots = vgd_command_elements(cmd);
+    v.n_slots = (cmd->n_dwords - 3u) / 2u;
     v.slots = d + 3;
     *out = v;
     return VGD_OK;
