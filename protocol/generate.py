@@ -44,7 +44,7 @@ BYTE_ORDER = {"le16": "le", "le32": "le", "le64": "le", "u16": "native", "u32": 
 
 KEYS = {
     "wire": {"title", "doc", "spec", "prefix", "byte_order", "linux_headers", "linux_hdr",
-             "file"},
+             "file", "include"},
     "const": {"name", "value", "doc", "spec", "linux", "linux_optional"},
     "enum": {"name", "prefix", "names", "doc", "spec", "format", "linux_prefix", "values", "list",
              "first", "unknown"},
@@ -227,6 +227,17 @@ class Layout:
         return any(not f.pad for f in self.fields)
 
 
+def include_enums(table, path):
+    """Put the constants and enums of another file in front of the schema's own."""
+    with open(path, "rb") as f:
+        more = tomllib.load(f)
+    unknown = set(more) - {"const", "enum"}
+    if unknown:
+        raise SchemaError(f"{path.name}: unknown table {sorted(unknown)[0]!r}")
+    for kind, tables in more.items():
+        table[kind] = tables + table.get(kind, [])
+
+
 class Wire:
     def __init__(self, path):
         with open(path, "rb") as f:
@@ -237,6 +248,8 @@ class Wire:
             raise SchemaError(f"unknown table {sorted(unknown)[0]!r}")
         w = need(table, "wire", "schema")
         check_keys("wire", "wire", w)
+        for name in w.get("include", []):
+            include_enums(table, pathlib.Path(path).parent / name)
         self.file = pathlib.Path(path).name
         self.title = need(w, "title", "wire")
         self.doc = w.get("doc", "")

@@ -63,6 +63,7 @@ MISTAKES = [
     ("constant with the name of a size",
      WIRE + '[[const]]\nname = "POINT_SIZE"\nvalue = 1\n' + POINT, "also a constant"),
     ("not a table", WIRE + "[message]\na = 1\n", "not a table"),
+    ("include of no file", WIRE + 'include = ["nobody.toml"]\n', "nobody.toml"),
     ("enum of nothing", WIRE + '[[enum]]\nname = "e"\n', "'values' is missing"),
     ("what to do with unknown values", WIRE + '[[enum]]\nname = "e"\nlist = ["A"]\nunknown = "maybe"\n',
      "refuse, newer or any"),
