@@ -193,7 +193,6 @@ def check_lines(f, d, base, dword_text, indent, c=None):
 
 
 def source(s):
-    wire = s.wire
     known, flags = s.used_enums()
     out = []
     for e in known.values():

@@ -82,7 +82,8 @@ struct vgd_command_fault {
  *
  * Returns VGD_OK;
  *         VGD_UNSUPPORTED: an opcode, object type, enum value or length newer than ours and nothing
- *         worse, so that a newer renderer may know better;
+ *         worse, so that a newer renderer may know better. Who indexes by an enum has to look
+ *         at it;
  *         VGD_TRUNCATED: the body is too short;
  *         VGD_RANGE: no renderer takes this.
  */

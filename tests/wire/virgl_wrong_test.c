@@ -49,6 +49,7 @@ static const struct {
     {"a query", "00040901 d d 40 22", VGD_UNSUPPORTED, "type", 2, 13},
     {"a vertex format", "00050501 9 0 0 0 2000", VGD_UNSUPPORTED, "format", 5, 0x2000},
     {"an index of 3 bytes", "0003000b 6 3 80", VGD_UNSUPPORTED, "index_size", 2, 3},
+    {"stage 6", "0002000c 6 0", VGD_UNSUPPORTED, "stage", 1, 6},
     {"half an element", "00060022 5 1 10 20 a 0", VGD_UNSUPPORTED, "length", 0, 6},
     /* never right */
     {"object 0", "00010001 1", VGD_RANGE, "object", 0, 0},
@@ -65,7 +66,7 @@ static const struct {
     {"a view without a format", "00060601 a 20 2000000 0 0 0", VGD_RANGE, "format", 3, 0},
     {"a view of target 9", "00060601 a 20 9000001 0 0 0", VGD_RANGE, "target", 3, 9},
     {"mip filter 3", "00090701 b 1800 0 0 0 0 0 0 0", VGD_RANGE, "mip_filter", 2, 3},
-    {"stage 6", "0002000c 6 0", VGD_RANGE, "stage", 1, 6},
+
     {"vertex buffer slot 32", "00050501 9 0 0 20 1e", VGD_RANGE, "buffer", 4, 32},
     {"uniform buffer 32", "0005001b 0 20 0 0 7", VGD_RANGE, "index", 2, 32},
     {"colors that are not there", "00030005 2 0 4", VGD_RANGE, "count", 1, 2},
