@@ -20,7 +20,10 @@ import sys
 import textwrap
 import tomllib
 
-COLUMNS = 100
+import generate_stream
+import generate_stream_c
+import generate_stream_tables
+from generate_text import COLUMNS, SchemaError, cell, check_name, comment, need, signature
 
 # type -> (bytes, C type, reader and writer suffix). u16, u32 and u64 are for wires in host order,
 # which are read as little-endian: their headers refuse to compile for a big-endian host.
@@ -40,9 +43,11 @@ BYTE_ORDER = {"le16": "le", "le32": "le", "le64": "le", "u16": "native", "u32": 
               "u64": "native"}
 
 KEYS = {
-    "wire": {"title", "doc", "spec", "prefix", "byte_order", "linux_headers", "linux_hdr"},
+    "wire": {"title", "doc", "spec", "prefix", "byte_order", "linux_headers", "linux_hdr",
+             "file", "include"},
     "const": {"name", "value", "doc", "spec", "linux", "linux_optional"},
-    "enum": {"name", "prefix", "names", "doc", "spec", "format", "linux_prefix", "values"},
+    "enum": {"name", "prefix", "names", "doc", "spec", "format", "linux_prefix", "values", "list",
+             "first", "unknown"},
     "value": {"name", "value", "doc", "linux", "linux_optional"},
     "struct": {"doc", "spec", "size", "fields", "linux", "linux_hdr"},
     "message": {"doc", "spec", "size", "fields", "linux", "linux_hdr", "of", "tail", "tail_of",
@@ -51,28 +56,12 @@ KEYS = {
 }
 
 
-class SchemaError(Exception):
-    pass
-
-
 def check_keys(kind, where, table):
     if not isinstance(table, dict):
         raise SchemaError(f"{where}: not a table")
     unknown = set(table) - KEYS[kind]
     if unknown:
         raise SchemaError(f"{where}: unknown key {sorted(unknown)[0]!r}")
-
-
-def need(table, key, where):
-    if key not in table:
-        raise SchemaError(f"{where}: {key!r} is missing")
-    return table[key]
-
-
-def check_name(name, where, pattern=r"[a-z][a-z0-9_]*"):
-    if not re.fullmatch(pattern, name):
-        raise SchemaError(f"{where}: {name!r} is not a valid name")
-    return name
 
 
 class Const:
@@ -102,9 +91,17 @@ class Enum:
         self.spec = table.get("spec", "")
         style = table.get("format", "")
         linux_prefix = table.get("linux_prefix", "")
+        self.unknown = table.get("unknown", "refuse")
+        if self.unknown not in ("refuse", "newer", "any"):
+            raise SchemaError(f"{where}.{self.name}: unknown is refuse, newer or any")
+        values = list(table.get("values", []))
+        for i, name in enumerate(table.get("list", [])):
+            if name:
+                values.append({"name": name, "value": table.get("first", 0) + i})
+        if not values:
+            raise SchemaError(f"{where}.{self.name}: 'values' is missing")
         self.values = [Const(v, f"{where}.{self.name}", macro_prefix + self.prefix, style,
-                             linux_prefix)
-                       for v in need(table, "values", where)]
+                             linux_prefix) for v in values]
         seen = set()
         for v in self.values:
             if v.value in seen:
@@ -230,15 +227,29 @@ class Layout:
         return any(not f.pad for f in self.fields)
 
 
+def include_enums(table, path):
+    """Put the constants and enums of another file in front of the schema's own."""
+    with open(path, "rb") as f:
+        more = tomllib.load(f)
+    unknown = set(more) - {"const", "enum"}
+    if unknown:
+        raise SchemaError(f"{path.name}: unknown table {sorted(unknown)[0]!r}")
+    for kind, tables in more.items():
+        table[kind] = tables + table.get(kind, [])
+
+
 class Wire:
     def __init__(self, path):
         with open(path, "rb") as f:
             table = tomllib.load(f)
-        unknown = set(table) - {"wire", "const", "enum", "struct", "message"}
+        unknown = set(table) - {"wire", "const", "enum", "struct", "message", "stream", "part",
+                                "command"}
         if unknown:
             raise SchemaError(f"unknown table {sorted(unknown)[0]!r}")
         w = need(table, "wire", "schema")
         check_keys("wire", "wire", w)
+        for name in w.get("include", []):
+            include_enums(table, pathlib.Path(path).parent / name)
         self.file = pathlib.Path(path).name
         self.title = need(w, "title", "wire")
         self.doc = w.get("doc", "")
@@ -264,6 +275,10 @@ class Wire:
                 if name in self.layouts:
                     raise SchemaError(f"{kind}.{name}: name is taken")
                 self.layouts[name] = Layout(kind, name, body, self)
+        for e in self.enums:
+            e.names_function = self.prefix + e.names
+        self.stream = generate_stream.Stream(table, self) if "stream" in table else None
+        self.file_name = w.get("file", "")
         for layout in self.layouts.values():
             if layout.macro in {c.macro for c in self.constants.values()}:
                 raise SchemaError(f"{layout.name}: {layout.macro} is also a constant")
@@ -283,40 +298,6 @@ class Wire:
 def banner(wire, what):
     return ["/* SPDX-License-Identifier: MIT */",
             f"/* {what}.", f" * Generated from protocol/{wire.file}; edit the schema. */"]
-
-
-def comment(*parts, indent="", doc=False):
-    """A block comment of the non-empty @parts, one line where it fits."""
-    parts = [p for p in parts if p]
-    if not parts:
-        return []
-    head = "/** " if doc else "/* "
-    text = " ".join(p if p.endswith((".", ":")) else p + "." for p in parts) if doc \
-        else " ".join(parts)
-    if len(indent + head + text + " */") <= COLUMNS:
-        return [f"{indent}{head}{text} */"]
-    lines = textwrap.wrap(text, COLUMNS - len(indent) - 3, break_on_hyphens=False)
-    return [indent + head.rstrip()] + [f"{indent} * {l}" for l in lines] + [f"{indent} */"]
-
-
-def signature(start, params, end):
-    """A function head, wrapped below its opening bracket like clang-format does."""
-    one = f"{start}({', '.join(params)}){end}"
-    if len(one) <= COLUMNS:
-        return [one]
-    pad = " " * (len(start) + 1)
-    if any(len(pad + p) + 1 > COLUMNS for p in params):
-        pad = " " * 4
-        return [f"{start}("] + [f"{pad}{p}{',' if p is not params[-1] else ')' + end}"
-                                for p in params]
-    lines, current = [], start + "("
-    for i, p in enumerate(params):
-        piece = p + (", " if i + 1 < len(params) else ")" + end)
-        if len(current + piece.rstrip()) > COLUMNS:
-            lines.append(current.rstrip())
-            current = pad
-        current += piece
-    return lines + [current]
 
 
 def decode_head(m, end):
@@ -351,7 +332,8 @@ def header(wire, guard):
     out = banner(wire, f"{wire.title}: constants and decoded forms")
     out += comment(wire.doc)
     out += [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "",
-            '#include "bytes.h"', '#include "status.h"', ""]
+            '#include "bytes.h"', '#include "status.h"']
+    out += ['#include "stream.h"', ""] if wire.stream else [""]
     if wire.byte_order == "native":
         out += static_assert("__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__",
                              "this wire is in host byte order, which has to be little-endian")
@@ -372,6 +354,8 @@ def header(wire, guard):
         out.append("")
     for m in wire.layouts.values():
         out += layout_header(wire, m)
+    if wire.stream:
+        out += generate_stream_c.header(wire.stream)
     out += ["#endif"]
     return out
 
@@ -460,6 +444,8 @@ def source(wire, header_name):
         out += ["    default:", '        return "unknown";', "    }", "}", ""]
     for m in wire.layouts.values():
         out += layout_source(m)
+    if wire.stream:
+        out += generate_stream_c.source(wire.stream)
     return out[:-1] if out and not out[-1] else out
 
 
@@ -660,22 +646,21 @@ def vectors(wire, header_name):
                  f"     .value_size_bytes = sizeof(struct {m.c_name}),",
                  f"     .decode = {m.c_name}_decode_any,", f"     .encode = {m.c_name}_encode_any,",
                  f"     .equal = {m.c_name}_equal,", f"     .tail_check = {tail}}},"]
-    out += [f"const struct wire_case {stem}_cases[] = {{"] + rows + ["};",
-            f"const size_t {stem}_n_cases = sizeof({stem}_cases) / sizeof({stem}_cases[0]);"]
+    if rows:
+        out += [f"const struct wire_case {stem}_cases[] = {{"] + rows + ["};",
+                f"const size_t {stem}_n_cases = sizeof({stem}_cases) / sizeof({stem}_cases[0]);"]
     out.append("")
     named = []
     for e in wire.enums:
         if e.names:
             named += [f'    {{{wire.prefix}{e.names}, {v.value}u, "{v.name}"}},' for v in e.values]
     out += [f"const struct wire_name {stem}_names[] = {{"] + named + ["    {NULL, 0, NULL},", "};"]
+    if wire.stream:
+        out += [""] + generate_stream_tables.vectors(wire.stream, stem)
     return out
 
 
 # --- Markdown -----------------------------------------------------------------------------------
-
-
-def cell(text):
-    return str(text).replace("|", "\\|")
 
 
 def docs(wire):
@@ -702,6 +687,10 @@ def docs(wire):
             out.append(f"| `{v.macro}` | {v.text[:-1]} |" + (f" {links} |" if bodies else "")
                        + f" {cell(v.doc)} |")
         out.append("")
+    if wire.stream:
+        out += generate_stream_tables.docs(wire.stream)
+    if not wire.layouts:
+        return out[:-1]
     out += ["## Layouts", "",
             "Sizes are those of the fixed part, without any header that precedes it.", ""]
     for m in wire.layouts.values():
@@ -748,8 +737,8 @@ def generate(schema, args, put):
     """Make the outputs asked for; false when --check finds one that differs."""
     wire = Wire(schema)
     stem = pathlib.Path(schema).stem
-    # The header's name follows the schema's: virtio-gpu.toml gives virtio_gpu.h.
-    name = stem.replace("-", "_") + ".h"
+    # The header's name follows the schema's, virtio-gpu.toml gives virtio_gpu.h, unless it says.
+    name = (wire.file_name or stem.replace("-", "_")) + ".h"
     guard = "VGD_PROTOCOL_" + name.upper().replace(".", "_")
     outputs = [(args.header, lambda: header(wire, guard)),
                (args.source, lambda: source(wire, name)),

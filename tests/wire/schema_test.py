@@ -12,6 +12,13 @@ GENERATOR = sys.argv[1]
 WIRE = '[wire]\ntitle = "t"\nprefix = "t_"\nbyte_order = "le"\n'
 POINT = '[struct.point]\nsize = 4\nfields = [{ name = "x", type = "le32" }]\n'
 
+COMMANDS = (WIRE.replace('"le"', '"native"') + '[[enum]]\nname = "op"\nnames = "op_name"\nlist = ["NEW", "GO"]\n'
+            '[[enum]]\nname = "thing"\nprefix = "T_"\nnames = "thing_name"\nlist = ["PEN"]\n'
+            '[stream]\nopcodes = "op"\nobjects = "thing"\ncreate = "NEW"\n'
+            '[part.dot]\ndwords = 1\nfields = [{ name = "x" }]\n'
+            '[command.new_pen]\nopcode = "NEW"\nobject = "PEN"\n')
+GO = '[command.go]\nopcode = "GO"\n'
+
 # name, schema, what the line has to say
 MISTAKES = [
     ("not TOML", "[wire", "table declaration"),
@@ -56,6 +63,31 @@ MISTAKES = [
     ("constant with the name of a size",
      WIRE + '[[const]]\nname = "POINT_SIZE"\nvalue = 1\n' + POINT, "also a constant"),
     ("not a table", WIRE + "[message]\na = 1\n", "not a table"),
+    ("include of no file", WIRE + 'include = ["nobody.toml"]\n', "nobody.toml"),
+    ("enum of nothing", WIRE + '[[enum]]\nname = "e"\n', "'values' is missing"),
+    ("what to do with unknown values", WIRE + '[[enum]]\nname = "e"\nlist = ["A"]\nunknown = "maybe"\n',
+     "refuse, newer or any"),
+    ("opcode without a command", COMMANDS, "no command has it"),
+    ("unknown opcode", COMMANDS + GO.replace('"GO"', '"STOP"'), "has no value 'STOP'"),
+    ("opcode twice", COMMANDS + GO + GO.replace("command.go", "command.come"), "taken by go"),
+    ("object without creation", COMMANDS + GO + 'object = "PEN"\n', "goes with NEW"),
+    ("unknown key of a command", COMMANDS + GO + "size = 1\n", "unknown key 'size'"),
+    ("longest length", COMMANDS + GO + 'lengths = [2]\nfields = [{ name = "x" }]\n', "the fields make 1"),
+    ("too many bits", COMMANDS + GO + 'fields = [{ bits = [{ name = "x", width = 33 }] }]\n', "33 bits"),
+    ("a float in some bits", COMMANDS + GO + 'fields = [{ bits = [{ name = "x", width = 8, type = "f32" }] }]\n',
+     "does not fit"),
+    ("unknown ref", COMMANDS + GO + 'fields = [{ name = "x", ref = "thing", role = [] }]\n', "unknown ref 'thing'"),
+    ("ref without a role", COMMANDS + GO + 'fields = [{ name = "x", ref = "object" }]\n', "'role' is missing"),
+    ("unknown role", COMMANDS + GO + 'fields = [{ name = "x", ref = "object", role = ["eat"] }]\n', "unknown role 'eat'"),
+    ("unknown enum", COMMANDS + GO + 'fields = [{ name = "x", enum = "hue" }]\n', "no enum 'hue'"),
+    ("unknown part", COMMANDS + GO + 'each = { name = "x", part = "line", max = 1 }\n', "no part 'line'"),
+    ("part of another size", COMMANDS.replace("dwords = 1", "dwords = 2") + GO, "dwords says 2, the fields make 1"),
+    ("group without a limit", COMMANDS + GO + 'each = { name = "x", part = "dot" }\n', "'max' is missing"),
+    ("count of no field of a group", COMMANDS + GO + 'each = { name = "x", part = "dot", max = 1, count = "n" }\n',
+     "names no field 'n'"),
+    ("slots of nothing", COMMANDS + GO + 'fields = [{ name = "x", slots = 4 }]\n', "slots without a group"),
+    ("unknown tail", COMMANDS + GO + 'tail = { type = "bytes" }\n', "unknown tail 'bytes'"),
+    ("unknown hand", COMMANDS + GO + 'hand = ["wave"]\n', "unknown hand 'wave'"),
 ]
 
 
