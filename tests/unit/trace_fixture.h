@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -143,6 +144,82 @@ static inline uint8_t *item_data(struct vgd_trace_reader *reader, const struct v
         vgd_trace_reader_data(reader, &item->data, 0, bytes, (size_t)item->data.total_bytes);
     cr_assert_eq(st, VGD_OK, "data: %s", vgd_trace_reader_fault(reader)->text);
     return bytes;
+}
+
+/* A record whose kind, time and data its number decides. */
+static inline void put_numbered(struct vgd_trace_out *out, uint64_t number)
+{
+    static uint8_t data[200000];
+    struct vgd_trace_record record = {.time_ns = number * MS};
+    size_t n_bytes = 0;
+    switch (number % 5) {
+    case 0:
+        record.kind = VGD_TRACE_KIND_FENCE;
+        record.as.fence = (struct vgd_trace_fence){.fence_id = number, .ctx_id = 3};
+        break;
+    case 1:
+        record.kind = VGD_TRACE_KIND_STATE_END;
+        break;
+    case 2:
+        record.kind = VGD_TRACE_KIND_COMMAND;
+        record.as.command = (struct vgd_trace_command){.command_id = number};
+        n_bytes = number % 100;
+        break;
+    case 3:
+        record.kind = VGD_TRACE_KIND_BACKING;
+        record.as.backing = (struct vgd_trace_backing){.resource_id = 7, .offset_bytes = number};
+        n_bytes = number % 2 == 0 ? 150000 : 5000;
+        break;
+    default:
+        record.kind = VGD_TRACE_KIND_COMMAND;
+        record.as.command = (struct vgd_trace_command){.command_id = number};
+        n_bytes = VGD_TRACE_INLINE_MAX + number % 3 - 1; /* at the limit of what stands inline */
+        break;
+    }
+    noise(data, n_bytes, number % 7); /* some are equal */
+    put(out, &record, data, n_bytes);
+}
+
+static inline void expect_numbered(struct vgd_trace_reader *reader,
+                                   const struct vgd_trace_item *item, uint64_t number)
+{
+    static uint8_t want[200000];
+    cr_assert_eq(item->number, number);
+    cr_assert_eq(item->record.time_ns, number * MS);
+    uint8_t *data = item_data(reader, item);
+    noise(want, (size_t)item->data.total_bytes, number % 7);
+    cr_assert_arr_eq(data, want, (size_t)item->data.total_bytes, "data of %llu",
+                     (unsigned long long)number);
+    free(data);
+    switch (number % 5) {
+    case 0:
+        cr_assert_eq(item->record.kind, VGD_TRACE_KIND_FENCE);
+        cr_assert(item->record.as.fence.fence_id == number && item->data.total_bytes == 0);
+        break;
+    case 1:
+        cr_assert_eq(item->record.kind, VGD_TRACE_KIND_STATE_END);
+        break;
+    case 3:
+        cr_assert_eq(item->record.kind, VGD_TRACE_KIND_BACKING);
+        cr_assert_eq(item->record.as.backing.offset_bytes, number);
+        cr_assert_eq(item->data.total_bytes, number % 2 == 0 ? 150000 : 5000);
+        break;
+    default:
+        cr_assert_eq(item->record.kind, VGD_TRACE_KIND_COMMAND);
+        cr_assert_eq(item->record.as.command.command_id, number);
+        break;
+    }
+}
+
+static inline int numbered_file(uint64_t n_records, uint32_t frame_raw_bytes)
+{
+    int fd = file_create();
+    struct vgd_trace_out *out = out_begin(fd, frame_raw_bytes);
+    for (uint64_t i = 0; i < n_records; i++) {
+        put_numbered(out, i);
+    }
+    out_end(out);
+    return fd;
 }
 
 #endif
