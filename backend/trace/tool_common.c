@@ -7,7 +7,7 @@
 
 #include "log.h"
 
-#define PROGRESS_NS UINT64_C(200000000)
+#define PROGRESS_NS UINT64_C(100000000)
 /* Names of fields by which resources and contexts are known, in every layout. */
 #define RESOURCE_FIELD "resource_id"
 #define CONTEXT_FIELD "ctx_id"

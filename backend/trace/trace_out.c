@@ -135,6 +135,10 @@ static enum vgd_status write_all(struct vgd_trace_out *out, const uint8_t *data,
 enum vgd_status vgd_trace_out_begin(struct vgd_trace_out *out, int fd, uint64_t start_realtime_ns,
                                     uint64_t start_monotonic_ns)
 {
+    struct stat info;
+    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size != 0) {
+        return fail(out, EEXIST); /* places in the file are told from its beginning */
+    }
     uint64_t seeds[2];
     if (getrandom(seeds, sizeof(seeds), 0) != (ssize_t)sizeof(seeds)) {
         return fail(out, EAGAIN);

@@ -55,8 +55,8 @@ struct vgd_trace_out *vgd_trace_out_create(const struct vgd_trace_out_config *co
 /** Does not finish the file and does not close the descriptor. */
 void vgd_trace_out_destroy(struct vgd_trace_out *out);
 
-/** Begin a file at @fd's present position, which counts as offset 0: @fd can be a pipe. Borrowed
- *  until destroy. VGD_HOST_FAILED with vgd_trace_out_error. */
+/** Begin a file on @fd: an empty regular file, a pipe, a socket. Borrowed until destroy.
+ *  VGD_HOST_FAILED with vgd_trace_out_error; EEXIST: there is something in it. */
 VGD_MUST_CHECK enum vgd_status vgd_trace_out_begin(struct vgd_trace_out *out, int fd,
                                                    uint64_t start_realtime_ns,
                                                    uint64_t start_monotonic_ns);

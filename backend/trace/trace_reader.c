@@ -281,7 +281,8 @@ static enum vgd_status next_frame(struct vgd_trace_reader *reader)
     if (reader->now.hdr.kind == VGD_TRACE_FRAME_INDEX) {
         reader->now.used_at = 0;
         if (!reader->info.has_index) {
-            return frame_fault(reader, VGD_TRUNCATED, offset_bytes);
+            return fault_at(&reader->fault, VGD_TRUNCATED, offset_bytes,
+                            "cut off: there is an index, and nothing behind it says so");
         }
         return VGD_CLOSED;
     }

@@ -76,9 +76,10 @@ struct vgd_trace_writer_stats {
 };
 
 /**
- * Start to record to *@fd, which is taken (and left as -1) if this succeeds: a file, a pipe, a
- * socket, blocking; for resume a regular file open for reading, too. Nothing is written before this
- * returns. Times of records count from now, or for resume from the file's start.
+ * Start to record to *@fd, which is taken (and left as -1) if this succeeds: an empty file, a pipe,
+ * a socket, blocking; for resume a regular file that can be read, too. Only the thread touches it,
+ * so whether it can be written shows in the stats. Times of records count from now, or for resume
+ * from the file's start.
  *
  * VGD_RANGE: a config outside the limits. VGD_NO_MEMORY, VGD_HOST_FAILED (thread, eventfd).
  */

@@ -23,7 +23,7 @@ static const char help[] =
     "  print    each record in a line: number, seconds, kind, fields\n"
     "  stats    commands, bytes and times, in all and for each frame (flush to flush)\n"
     "  export   a Chrome trace, for ui.perfetto.dev or chrome://tracing\n"
-    "  cut      a part, as a trace of its own\n"
+    "  cut      a part, as a trace of its own: without what was made before it\n"
     "\n"
     "RANGE:\n"
     "  -f, --from SECONDS      from this time on, counted from the start of the recording\n"

@@ -421,6 +421,32 @@ Test(trace_tool, words_that_are_wrong)
     rig_end(rig);
 }
 
+/* Long work says how far it is, to a terminal and to nobody else. */
+Test(trace_tool, progress)
+{
+    struct rig *rig = rig_begin();
+    VGD_AUTO_FD fd = open(rig->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    struct vgd_trace_out *out = out_begin(fd, 0);
+    for (uint64_t i = 0; i < 800000; i++) {
+        struct vgd_trace_record record = {.kind = VGD_TRACE_KIND_FENCE, .time_ns = i};
+        put(out, &record, NULL, 0);
+    }
+    out_end(out);
+    VGD_AUTO_FD terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    char line[256];
+    (void)snprintf(line, sizeof(line), "exec %s print %s >/dev/null 2>%s", getenv("VGD_TRACE"),
+                   rig->path, ptsname(terminal));
+    VGD_AUTO_FD keep = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert(keep >= 0 && system(line) == 0);
+    static char shown[65536];
+    ssize_t n = read(terminal, shown, sizeof(shown) - 1);
+    cr_assert(n > 0 && strstr(shown, " % of ") != NULL, "%s", shown);
+    tool(rig, "stats $T");
+    cr_assert_str_eq(rig->err, "");
+    rig_end(rig);
+}
+
 /* A file of the first version, as it was written then: it stays readable. */
 Test(trace_tool, first_version_stays_readable)
 {

@@ -370,6 +370,16 @@ Test(trace_writer, not_writable)
     ends_with(writer_begin(&fd, 0), EBADF);
 }
 
+/* Not written over, not appended to. */
+Test(trace_writer, file_with_something_in_it)
+{
+    int fd = file_of((const uint8_t *)"a will", 6);
+    int kept = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    ends_with(writer_begin(&fd, 0), EEXIST);
+    cr_assert_eq(file_size(kept), 6);
+    vgd_fd_closep(&kept);
+}
+
 Test(trace_writer, resume_of_no_trace)
 {
     int fd = file_of((const uint8_t *)"something else entirely", 23);
