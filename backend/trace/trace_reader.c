@@ -364,28 +364,27 @@ enum vgd_status vgd_trace_reader_next(struct vgd_trace_reader *reader, struct vg
 
 /* ---- data ---- */
 
-static enum vgd_status piece_fault(struct vgd_trace_reader *reader,
-                                   const struct vgd_trace_piece_ref *ref)
+static void piece_fault(struct vgd_trace_reader *reader, const struct vgd_trace_piece_ref *ref)
 {
-    return fault_at(&reader->fault, VGD_RANGE, ref->frame_offset_bytes,
-                    "%u bytes of data that should be %u bytes into the frame, decompressed, are "
-                    "not there",
-                    ref->size_bytes, ref->at_bytes);
+    (void)fault_at(&reader->fault, VGD_RANGE, ref->frame_offset_bytes,
+                   "%u bytes of data that should be %u bytes into the frame, decompressed, are "
+                   "not there",
+                   ref->size_bytes, ref->at_bytes);
 }
 
-/* The bytes of a piece, borrowed from a frame. */
-static enum vgd_status find_piece(struct vgd_trace_reader *reader,
-                                  const struct vgd_trace_piece_ref *ref, const uint8_t **out)
+/* The bytes of a piece, borrowed from a frame; NULL: the reader's fault says why not. */
+static const uint8_t *find_piece(struct vgd_trace_reader *reader,
+                                 const struct vgd_trace_piece_ref *ref)
 {
     struct frame *frame;
-    enum vgd_status st = frame_of_piece(reader, ref->frame_offset_bytes, &frame);
-    if (st != VGD_OK) {
-        return st;
+    if (frame_of_piece(reader, ref->frame_offset_bytes, &frame) != VGD_OK) {
+        return NULL;
     }
     uint32_t record_bytes = VGD_TRACE_RECORD_HEADER_SIZE + VGD_TRACE_PIECE_SIZE + ref->size_bytes;
     if (frame->hdr.kind != VGD_TRACE_FRAME_RECORDS ||
         !vgd_span_fits(ref->at_bytes, record_bytes, frame->hdr.raw_bytes)) {
-        return piece_fault(reader, ref);
+        piece_fault(reader, ref);
+        return NULL;
     }
     struct vgd_reader r = vgd_reader_of(frame->raw + ref->at_bytes, record_bytes);
     struct vgd_trace_record_header hdr;
@@ -394,10 +393,10 @@ static enum vgd_status find_piece(struct vgd_trace_reader *reader,
         vgd_trace_piece_decode(&r, &piece) != VGD_OK || hdr.kind != VGD_TRACE_KIND_PIECE ||
         hdr.size_bytes != record_bytes || piece.check != ref->check ||
         vgd_trace_check(r.pos, ref->size_bytes, reader->info.header.check_seed) != ref->check) {
-        return piece_fault(reader, ref);
+        piece_fault(reader, ref);
+        return NULL;
     }
-    *out = r.pos;
-    return VGD_OK;
+    return r.pos;
 }
 
 enum vgd_status vgd_trace_reader_data(struct vgd_trace_reader *reader,
@@ -428,10 +427,9 @@ enum vgd_status vgd_trace_reader_data(struct vgd_trace_reader *reader,
             return VGD_RANGE; /* cannot be: the sizes add up to the total */
         }
         if (offset_bytes < at_bytes + ref.size_bytes) {
-            const uint8_t *piece = NULL;
-            enum vgd_status st = find_piece(reader, &ref, &piece);
-            if (st != VGD_OK) {
-                return st;
+            const uint8_t *piece = find_piece(reader, &ref);
+            if (piece == NULL) {
+                return reader->fault.status;
             }
             size_t skip = (size_t)(offset_bytes - at_bytes);
             size_t span = ref.size_bytes - skip < n_bytes ? ref.size_bytes - skip : n_bytes;
@@ -495,7 +493,8 @@ static bool begins_before(uint64_t first_record, uint64_t first_time_ns, uint64_
 static uint64_t index_hint(struct vgd_trace_reader *reader, uint64_t number, uint64_t time_ns)
 {
     load_index(reader);
-    uint32_t low = 0, high = reader->index_count; /* the first entry that does not begin before */
+    uint32_t low = 0; /* the first entry that does not begin before */
+    uint32_t high = reader->index != NULL ? reader->index_count : 0;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         const struct vgd_trace_index_entry *e = &reader->index[middle];
