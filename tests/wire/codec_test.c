@@ -13,11 +13,11 @@
 #define LARGEST_BYTES 4096u /* of any fixed part, on the wire or decoded */
 
 extern const struct wire_case virtio_gpu_cases[], vhost_user_cases[], display_channel_cases[],
-    vtest_cases[], virgl_wire_cases[], venus_wire_cases[];
+    vtest_cases[], virgl_wire_cases[], venus_wire_cases[], trace_file_cases[];
 extern const size_t virtio_gpu_n_cases, vhost_user_n_cases, display_channel_n_cases, vtest_n_cases,
-    virgl_wire_n_cases, venus_wire_n_cases;
+    virgl_wire_n_cases, venus_wire_n_cases, trace_file_n_cases;
 extern const struct wire_name virtio_gpu_names[], vhost_user_names[], display_channel_names[],
-    vtest_names[], virgl_wire_names[], venus_wire_names[];
+    vtest_names[], virgl_wire_names[], venus_wire_names[], trace_file_names[];
 
 static void for_each_case(void (*rule)(const struct wire_case *c))
 {
@@ -28,6 +28,7 @@ static void for_each_case(void (*rule)(const struct wire_case *c))
         {virtio_gpu_cases, virtio_gpu_n_cases},           {vhost_user_cases, vhost_user_n_cases},
         {display_channel_cases, display_channel_n_cases}, {vtest_cases, vtest_n_cases},
         {virgl_wire_cases, virgl_wire_n_cases},           {venus_wire_cases, venus_wire_n_cases},
+        {trace_file_cases, trace_file_n_cases},
     };
     size_t n_seen = 0;
     for (size_t w = 0; w < sizeof(wires) / sizeof(wires[0]); w++) {
@@ -225,9 +226,10 @@ Test(codec, tail_check_sees_lengths_that_lie)
 
 Test(codec, every_value_has_its_name)
 {
-    const struct wire_name *const tables[] = {virtio_gpu_names,      vhost_user_names,
-                                              display_channel_names, vtest_names,
-                                              virgl_wire_names,      venus_wire_names};
+    const struct wire_name *const tables[] = {
+        virtio_gpu_names, vhost_user_names, display_channel_names, vtest_names,
+        virgl_wire_names, venus_wire_names, trace_file_names,
+    };
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         for (const struct wire_name *n = tables[t]; n->name_of != NULL; n++) {
             cr_assert_str_eq(n->name_of(n->value), n->name);

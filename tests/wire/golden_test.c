@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "display_channel.h"
+#include "trace_file.h"
 #include "vhost_user.h"
 #include "virtio_gpu.h"
 #include "vtest.h"
@@ -203,6 +204,24 @@ GOLDEN(vtest_batch, "01000000 09000000 04000000 0d000000 01000000 3f000000 00000
        .flags = VGD_VTEST_BATCH_FLAG_RING_IDX, .cmd_offset = 9, .cmd_size = 4, .sync_offset = 13,
        .sync_count = 1, .ring_idx = 63)
 
+/* trace file */
+GOLDEN(trace_record_header, "40000000 06000000 00ca9a3b00000000", .size_bytes = 64,
+       .kind = VGD_TRACE_KIND_COMMAND, .time_ns = 1000000000)
+GOLDEN(trace_command, "0100000002000000 00000000 01000000 18000000 00000000",
+       .command_id = 0x200000001, .queue_idx = 0, .flags = VGD_TRACE_COMMAND_MADE_UP,
+       .response_room_bytes = 24)
+GOLDEN(trace_data_header, "6000010000000000 60000000 01000000", .total_bytes = 0x10060,
+       .head_bytes = 96, .n_pieces = 1)
+GOLDEN(trace_piece_ref, "4800000000000000 8877665544332211 10000000 00000100",
+       .frame_offset_bytes = 72, .check = 0x1122334455667788, .at_bytes = 16,
+       .size_bytes = VGD_TRACE_PIECE_MAX)
+GOLDEN(trace_file_frame,
+       "56474466 01000000 00020000 00100000 4800000000000000 0500000000000000 0100000000000000"
+       "0200000000000000 07000000 00000000 0a00000000000000 0b00000000000000",
+       .magic = VGD_TRACE_FRAME_MAGIC, .kind = VGD_TRACE_FRAME_RECORDS, .stored_bytes = 512,
+       .raw_bytes = 4096, .offset_bytes = 72, .first_record = 5, .first_time_ns = 1,
+       .last_time_ns = 2, .n_records = 7, .payload_check = 10, .check = 11)
+
 Test(golden, numbers)
 {
     /* One of each group, from the specifications' tables. */
@@ -218,4 +237,5 @@ Test(golden, numbers)
     cr_assert(VGD_DISP_GET_PROTOCOL_FEATURES == 1 && VGD_DISP_DMABUF_SCANOUT2 == 12);
     cr_assert(VGD_VTEST_GET_CAPS == 1 && VGD_VTEST_RESOURCE_CREATE2 == 12);
     cr_assert(VGD_VTEST_SUBMIT_CMD2 == 24 && VGD_VTEST_RESOURCE_EXPORT_FD == 38);
+    cr_assert(VGD_TRACE_KIND_PIECE == 1 && VGD_TRACE_KIND_COMMAND == 6 && VGD_TRACE_KIND_END == 17);
 }

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* What the subcommands of vgd-trace share. One thread; a program that ends after one of them. */
+#ifndef VGD_TRACE_TOOL_H
+#define VGD_TRACE_TOOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "trace_reader.h"
+#include "virtio_gpu.h"
+#include "wire_fields.h"
+
+/* Of zstd, for files that are written once and kept. */
+#define TOOL_CUT_LEVEL 6
+/* Commands that are not answered after so many others are forgotten. */
+#define TOOL_IDS 65536u
+
+/* Which records are meant; all of what is given has to be right. */
+struct tool_filter {
+    bool has_context, has_resource, has_command;
+    uint32_t ctx_id, resource_id;
+    uint32_t command_type;
+    uint64_t from_ns, to_ns; /* of the trace's time; to is the last one */
+    uint64_t first_record, last_record;
+};
+
+struct tool {
+    const char *path;     /* of the trace */
+    const char *out_path; /* cut, export; NULL or "-": standard output */
+    struct vgd_trace_reader *reader;
+    struct tool_filter filter;
+    uint64_t progress_ns; /* when it was shown last; 0: not yet */
+    bool progress_shown;
+    uint64_t meant_ids[TOOL_IDS]; /* of commands: the last ones that the filter means, by id */
+    uint8_t record_body[VGD_TRACE_BODY_MAX]; /* scratch */
+};
+
+/* A header and the longest fixed part of a command behind it. */
+#define TOOL_COMMAND_BYTES (VGD_CTRL_HDR_SIZE + VGD_CMD_CTX_CREATE_SIZE)
+
+/* A command or a response, as far as its fixed part tells it. */
+struct tool_command {
+    struct vgd_ctrl_hdr hdr;
+    const struct vgd_wire_body *body; /* NULL: not known, or it is shorter than that */
+    uint8_t bytes[TOOL_COMMAND_BYTES];
+    size_t n_bytes; /* in @bytes: those of a fixed part, or fewer */
+};
+
+/** A line on standard error, "vgd-trace: ...". */
+void tool_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/** @text without what a terminal would act on. */
+void tool_put_clean(FILE *to, const char *text, size_t n_bytes);
+
+/**
+ * The next record within the filter's times and numbers, and a look at the progress. False at the
+ * end of the file or of the range: then tool_end says how it went.
+ */
+bool tool_next(struct tool *tool, struct vgd_trace_item *out);
+/** Let tool_next begin at the filter's first record. */
+bool tool_begin(struct tool *tool);
+/** Clear the progress, and complain of a fault if that is what ended it. True: no fault. */
+bool tool_end(struct tool *tool);
+
+/** False: @item is neither command nor response, or has no whole header. */
+bool tool_command_of(struct tool *tool, const struct vgd_trace_item *item,
+                     struct tool_command *out);
+/** The fixed part behind the header. */
+static inline const uint8_t *tool_command_body(const struct tool_command *command)
+{
+    return command->bytes + VGD_CTRL_HDR_SIZE;
+}
+/** The value of the fixed part's field @name; false: it has none. */
+bool tool_field(const struct vgd_wire_body *body, const uint8_t *bytes, const char *name,
+                uint64_t *out);
+/** Element @idx of a field. */
+uint64_t tool_field_value(const struct vgd_wire_field *field, const uint8_t *bytes, uint32_t idx);
+/** The layout of a record's fixed part, whose bytes are then in tool->record_body; NULL: it has no
+ *  fields. */
+const struct vgd_wire_body *tool_record_body(struct tool *tool, const struct vgd_trace_item *item);
+/** Is this one that the filter means, as to context, resource and command? @command may be NULL. A
+ *  response is meant if its command was. */
+bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
+                const struct tool_command *command);
+
+/* The subcommands. True: all went well. */
+bool tool_info(struct tool *tool);
+bool tool_print(struct tool *tool);
+bool tool_stats(struct tool *tool);
+bool tool_cut(struct tool *tool);
+bool tool_export(struct tool *tool);
+
+#endif
