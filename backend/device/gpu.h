@@ -142,6 +142,42 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 
+/* --- for recording ---------------------------------------------------------------------------- */
+
+/** Guest memory that a command touches: bytes [@offset_bytes, + @n_bytes) of the backing of
+ *  @res_id, whose pages are @iov; borrowed during the call. */
+typedef void (*vgd_gpu_span_fn)(void *user, uint32_t res_id, const struct iovec *iov,
+                                uint32_t n_iov, uint64_t offset_bytes, uint64_t n_bytes,
+                                bool is_write);
+/**
+ * Tell @fn what the command @cmd, not executed yet, will read and write of guest memory: at least
+ * that, and always inside the backing. Also what a stream's own transfers name. Nothing for a
+ * command that will be refused. Changes nothing.
+ */
+void vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, const uint8_t *cmd,
+                           size_t cmd_bytes, vgd_gpu_span_fn fn, void *user);
+
+/* Takes what makes the present state from nothing, in an order in which it can be executed. False
+ * ends the snapshot. */
+struct vgd_gpu_snapshot_sink {
+    /** A command as a guest would send it: @head_bytes at @head, then @tail_bytes at @tail (4-byte
+     *  aligned; may be none). */
+    bool (*command)(void *user, enum vgd_gpu_queue queue, const uint8_t *head, size_t head_bytes,
+                    const void *tail, size_t tail_bytes);
+    /** All bytes of the backing of @res_id that are in guest memory now. */
+    bool (*backing)(void *user, uint32_t res_id, const struct iovec *iov, uint32_t n_iov,
+                    uint64_t n_bytes);
+    /** Texels, as render.h's content_read gave them. */
+    bool (*content)(void *user, uint32_t res_id, uint32_t level, const struct vgd_box *box,
+                    uint32_t stride_bytes, uint32_t layer_stride_bytes, const void *data,
+                    size_t n_bytes);
+    void *user;
+};
+/** VGD_CLOSED: the sink ended it; VGD_NO_MEMORY. What the renderer cannot read is left out.
+ * Commands in flight are in it as far as they were executed. */
+VGD_MUST_CHECK enum vgd_status vgd_gpu_snapshot(struct vgd_gpu *gpu,
+                                                const struct vgd_gpu_snapshot_sink *sink);
+
 /** Forwarded from the renderer. */
 void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq);
 void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id);

@@ -21,7 +21,7 @@
 #include "vhost_user.h"
 #include "virtio_gpu.h"
 
-#define VGD_LINK_VERSION 3u
+#define VGD_LINK_VERSION 4u
 #define VGD_LINK_FDS_MAX 8u
 #define VGD_LINK_BYTES_MAX 20480u /* a cursor picture is the largest */
 #define VGD_QUEUES_COUNT 2u       /* control and cursor */
@@ -48,6 +48,9 @@ enum vgd_link_type {
     VGD_LINK_SNAPSHOT,      /* struct vgd_link_question: read this scanout back for vgdctl */
     VGD_LINK_SERVER,        /* struct vgd_link_server; 1 fd if its status is VGD_OK */
     VGD_LINK_WINDOW_DONE,   /* struct vgd_link_window_done: of a WINDOW_MAP or WINDOW_UNMAP */
+    VGD_LINK_TRACE_START, /* struct vgd_link_trace_start; 1 fd: the file, open for read and write */
+    VGD_LINK_TRACE_STOP,  /* no payload: the last TRACE_STATE follows when the file is whole */
+    VGD_LINK_LOG_LEVEL,   /* struct vgd_link_u64: enum vgd_log_level */
 
     /* Worker to supervisor. */
     VGD_LINK_READY = 64,     /* struct vgd_link_ready */
@@ -65,6 +68,8 @@ enum vgd_link_type {
     VGD_LINK_WANT_SERVER,    /* struct vgd_link_want_server, before READY: answered by SERVER */
     VGD_LINK_WINDOW_MAP,     /* struct vgd_link_window; 1 fd; answered by WINDOW_DONE */
     VGD_LINK_WINDOW_UNMAP,   /* struct vgd_link_window; answered by WINDOW_DONE */
+    VGD_LINK_TRACE_STATE,    /* struct vgd_link_trace_state: each VGD_LINK_TRACE_STATE_MS while it
+                                records, and once when it has ended or failed */
 };
 
 struct vgd_link_hdr {
@@ -132,6 +137,34 @@ struct vgd_link_window_done {
     uint64_t token;
     uint32_t status; /* enum vgd_status */
     uint32_t pad;
+};
+
+/* Why a recording begins with this worker. */
+enum vgd_link_trace_why {
+    VGD_LINK_TRACE_NEW,         /* an empty file */
+    VGD_LINK_TRACE_AFTER_DEATH, /* the file of a worker that died: go on behind it */
+    VGD_LINK_TRACE_AFTER_RESET, /* of one that a reset of the guest replaced: likewise */
+};
+#define VGD_LINK_TRACE_STATE_MS 500u
+#define VGD_LINK_TRACE_NO_PIXELS UINT32_MAX
+
+/* Sent after READY, and after RESTORE if there is one; before the rings start, or at any time
+ * later. */
+struct vgd_link_trace_start {
+    uint32_t why;        /* enum vgd_link_trace_why */
+    uint32_t picture_ms; /* pixels of what is shown are recorded this often at most, else their hash
+                            alone; 0: always; VGD_LINK_TRACE_NO_PIXELS: never */
+    uint32_t generation, signal, exit_status; /* AFTER_DEATH: of the worker that died */
+    uint32_t pad;
+    char guest[VGD_NAME_BYTES]; /* the operator's name for it; "" if it has none */
+};
+
+struct vgd_link_trace_state {
+    uint32_t state; /* enum vgd_trace_state */
+    int32_t error;  /* errno, if it failed */
+    uint64_t records, bytes_in, bytes_out;
+    uint64_t gaps, lost_records, lost_bytes;
+    uint64_t memory_bytes;
 };
 
 struct vgd_link_mem_table {

@@ -167,6 +167,15 @@ struct vgd_render_ops {
      *  it; empty if none. May be NULL: all of it may. */
     struct vgd_rect (*take_changed)(struct vgd_render *r, uint32_t res_id, struct vgd_rect rect);
 
+    /** Texels of @box (inside @level of the resource, not empty) from the renderer's copy, laid out
+     *  as a transfer to guest memory would, in the resource's own format: rows (of blocks)
+     *  @stride_bytes apart, layers @layer_stride_bytes. Nothing else changes, and no guest memory
+     * is read or written. May be NULL. VGD_UNSUPPORTED: what cannot be read (multisampled), and
+     * blobs. VGD_RANGE: @out_bytes is too short. */
+    enum vgd_status (*content_read)(struct vgd_render *r, uint32_t res_id, uint32_t level,
+                                    const struct vgd_box *box, void *out, size_t out_bytes,
+                                    uint32_t stride_bytes, uint32_t layer_stride_bytes);
+
     /** VGD_UNSUPPORTED where the host cannot: the caller reads back instead. *out->fd becomes the
      *  caller's. */
     enum vgd_status (*export_scanout)(struct vgd_render *r, uint32_t res_id,
