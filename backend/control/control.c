@@ -1,65 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A client reads a line, is answered, and reads the next: reading -> (waiting for a screenshot ->)
- * writing -> reading. In each state one deadline runs; when it passes, the client is dropped (a
+ * A client reads a line, is answered, and reads the next: reading -> (waiting for what comes later
+ * ->) writing -> reading. In each state one deadline runs; when it passes, the client is dropped (a
  * screenshot that takes too long is an error reply instead). A client that has to go after its
  * reply is `leaving`.
  */
-#include "control.h"
+#include "control_priv.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <json-c/json.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "fd.h"
 #include "log.h"
 
-#define JSON_DEPTH_MAX 8
 #define ACCEPT_PAUSE_MS 1000u /* when the kernel has no descriptor for us */
-#define SCANOUT_IDX_MAX 15
-#define PIXEL_BYTES 4u
 #define NS_PER_MS 1000000ull
-
-struct client {
-    struct vgd_control *owner;
-    int fd; /* -1: a free place */
-    struct vgd_watch *watch;
-    uint64_t due_ns;
-
-    char line[VGD_CONTROL_LINE_BYTES_MAX];
-    size_t line_bytes;
-
-    bool waiting; /* for the screenshot @token */
-    uint64_t token;
-
-    char *reply; /* owned; NULL: reading or waiting */
-    size_t reply_bytes, sent_bytes;
-    int reply_fd; /* goes with the first byte */
-    bool leaving; /* after the reply */
-};
-
-struct vgd_control {
-    struct vgd_loop *loop;
-    struct vgd_control_ops ops;
-    void *user;
-    uint32_t idle_ms, slow_ms, screenshot_ms;
-    struct sockaddr_un address;
-    dev_t dev; /* of the socket that we bound */
-    ino_t ino;
-    int fd;
-    struct vgd_watch *watch;
-    struct vgd_timer *timer;
-    uint64_t accept_again_ns; /* 0: accepting */
-    uint64_t last_token;
-    struct client *clients[VGD_CONTROL_CLIENTS_MAX]; /* owned; NULL: a free place */
-};
 
 static void arm(struct vgd_control *c)
 {
@@ -77,13 +37,21 @@ static void arm(struct vgd_control *c)
     vgd_timer_start(c->timer, due_ns > now_ns ? due_ns - now_ns : 0);
 }
 
-static void set_deadline(struct client *client, uint32_t ms)
+static void set_deadline(struct vgd_control_client *client, uint32_t ms)
 {
     client->due_ns = vgd_now_ns() + ms * NS_PER_MS;
     arm(client->owner);
 }
 
-static void drop(struct client *client)
+void vgd_control_wait(struct vgd_control_client *client, uint32_t ms, const char *too_late)
+{
+    client->waiting = true;
+    client->too_late = too_late;
+    client->token = ++client->owner->last_token;
+    set_deadline(client, ms);
+}
+
+static void drop(struct vgd_control_client *client)
 {
     struct vgd_control *c = client->owner;
     for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
@@ -102,7 +70,7 @@ static void drop(struct client *client)
 /* --- Replies. --- */
 
 /* VGD_OK: sent whole; VGD_AGAIN; VGD_CLOSED. */
-static enum vgd_status send_reply(struct client *client)
+static enum vgd_status send_reply(struct vgd_control_client *client)
 {
     while (client->sent_bytes < client->reply_bytes) {
         struct iovec iov = {.iov_base = client->reply + client->sent_bytes,
@@ -131,14 +99,14 @@ static enum vgd_status send_reply(struct client *client)
     return VGD_OK;
 }
 
-/* Make @value (taken over) under @key the reply; what was read before it is answered. */
-static void set_reply(struct client *client, const char *key, struct json_object *value)
+void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
+                           struct json_object *value)
 {
     assert(client->reply == NULL);
     struct json_object *reply = json_object_new_object();
     (void)json_object_object_add(reply, "v", json_object_new_int(VGD_CONTROL_VERSION));
     (void)json_object_object_add(reply, key, value);
-    size_t n_bytes;
+    size_t n_bytes = 0;
     const char *text = json_object_to_json_string_length(reply, JSON_C_TO_STRING_PLAIN, &n_bytes);
     if (text != NULL && n_bytes < VGD_CONTROL_REPLY_BYTES_MAX) {
         client->reply = malloc(n_bytes + 1);
@@ -150,96 +118,20 @@ static void set_reply(struct client *client, const char *key, struct json_object
     }
     client->sent_bytes = 0;
     (void)json_object_put(reply);
+    if (client->reply == NULL && n_bytes >= VGD_CONTROL_REPLY_BYTES_MAX) {
+        vgd_control_set_error(client, "the reply is too long");
+    }
 }
 
-static void set_error(struct client *client, const char *text)
+void vgd_control_set_error(struct vgd_control_client *client, const char *text)
 {
-    set_reply(client, "error", json_object_new_string(text));
+    vgd_control_set_reply(client, "error", json_object_new_string(text));
 }
 
-/* --- Requests. --- */
-
-static void do_status(struct client *client)
-{
-    struct json_object *out = json_object_new_object();
-    client->owner->ops.status(client->owner->user, out);
-    set_reply(client, "status", out);
-    if (client->reply == NULL) {
-        set_error(client, "the status is too long");
-    }
-}
-
-static void do_screenshot(struct client *client, struct json_object *request)
-{
-    struct vgd_control *c = client->owner;
-    struct json_object *scanout = NULL;
-    if (!json_object_object_get_ex(request, "scanout", &scanout) ||
-        !json_object_is_type(scanout, json_type_int) || json_object_get_int64(scanout) < 0 ||
-        json_object_get_int64(scanout) > SCANOUT_IDX_MAX) {
-        set_error(client, "\"scanout\" has to be a number from 0 to 15");
-        return;
-    }
-    client->waiting = true;
-    client->token = ++c->last_token;
-    set_deadline(client, c->screenshot_ms);
-    /* The reply may come from inside, and may be all that this client wanted: look at nothing of
-     * the client unless it says no. */
-    enum vgd_status st =
-        c->ops.screenshot(c->user, (uint32_t)json_object_get_int64(scanout), client->token);
-    if (st != VGD_OK) {
-        client->waiting = false;
-        set_error(client, vgd_status_text(st));
-    }
-}
-
-static void do_request(struct client *client, struct json_object *request)
-{
-    struct json_object *version = NULL, *cmd = NULL;
-    if (!json_object_is_type(request, json_type_object)) {
-        set_error(client, "a request is a JSON object");
-        return;
-    }
-    if (!json_object_object_get_ex(request, "v", &version) ||
-        !json_object_is_type(version, json_type_int) ||
-        json_object_get_int64(version) != VGD_CONTROL_VERSION) {
-        set_error(client, "\"v\" has to be 1");
-        return;
-    }
-    const char *word = "";
-    if (json_object_object_get_ex(request, "cmd", &cmd) &&
-        json_object_is_type(cmd, json_type_string)) {
-        word = json_object_get_string(cmd);
-    }
-    if (strcmp(word, "status") == 0) {
-        do_status(client);
-    } else if (strcmp(word, "screenshot") == 0) {
-        do_screenshot(client, request);
-    } else {
-        set_error(client, "\"cmd\" has to be \"status\" or \"screenshot\"");
-    }
-}
-
-static void do_line(struct client *client, const char *text, size_t n_bytes)
-{
-    struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
-    if (tokener == NULL) {
-        set_error(client, "out of memory");
-        return;
-    }
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-    /* The newline goes in too: only with it is a bare number known to have ended. */
-    struct json_object *request = json_tokener_parse_ex(tokener, text, (int)n_bytes);
-    if (json_tokener_get_error(tokener) != json_tokener_success) {
-        set_error(client, "not JSON");
-    } else {
-        do_request(client, request);
-    }
-    (void)json_object_put(request);
-    json_tokener_free(tokener);
-}
+/* --- Lines. --- */
 
 /* Take the next whole line out of the buffer and act on it. False: there is none. */
-static bool next_line(struct client *client)
+static bool next_line(struct vgd_control_client *client)
 {
     const char *end = memchr(client->line, '\n', client->line_bytes);
     if (end == NULL) {
@@ -248,7 +140,7 @@ static bool next_line(struct client *client)
         }
         client->line_bytes = 0;
         client->leaving = true; /* where the next request starts is unknown */
-        set_error(client, "the request is too long");
+        vgd_control_set_error(client, "the request is too long");
         return true;
     }
     size_t n_bytes = (size_t)(end - client->line) + 1;
@@ -256,12 +148,12 @@ static bool next_line(struct client *client)
     memcpy(line, client->line, n_bytes);
     client->line_bytes -= n_bytes;
     memmove(client->line, client->line + n_bytes, client->line_bytes);
-    do_line(client, line, n_bytes);
+    vgd_control_do_line(client, line, n_bytes);
     return true;
 }
 
 /* Do what can be done without waiting. May drop @client: the last thing done with it. */
-static void advance(struct client *client)
+static void advance(struct vgd_control_client *client)
 {
     for (;;) {
         if (client->waiting) {
@@ -298,7 +190,7 @@ static void advance(struct client *client)
 
 static void client_event(void *user, uint32_t events)
 {
-    struct client *client = user;
+    struct vgd_control_client *client = user;
     if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && (events & EPOLLIN) == 0)) {
         drop(client);
         return;
@@ -324,13 +216,13 @@ static void deadline(void *user)
         vgd_watch_set(c->watch, EPOLLIN);
     }
     for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
-        struct client *client = c->clients[i];
+        struct vgd_control_client *client = c->clients[i];
         if (client == NULL || client->due_ns > now_ns) {
             continue;
         }
         if (client->waiting) {
             client->waiting = false;
-            set_error(client, "the screenshot took too long");
+            vgd_control_set_error(client, client->too_late);
             set_deadline(client, c->slow_ms);
             advance(client);
         } else {
@@ -340,45 +232,21 @@ static void deadline(void *user)
     arm(c);
 }
 
-void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vgd_status status,
-                                  uint32_t w_px, uint32_t h_px, int *fd)
+struct vgd_control_client *vgd_control_waiting(struct vgd_control *c, uint64_t token)
 {
-    VGD_AUTO_FD pixels_fd = vgd_fd_take(fd);
-    struct client *client = NULL;
-    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX && client == NULL; i++) {
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
         if (c->clients[i] != NULL && c->clients[i]->waiting && c->clients[i]->token == token) {
-            client = c->clients[i];
+            return c->clients[i];
         }
     }
-    if (client == NULL) {
-        return;
-    }
-    if (status == VGD_OK) {
-        struct stat info;
-        int seals = pixels_fd >= 0 ? fcntl(pixels_fd, F_GET_SEALS) : -1;
-        uint64_t n_bytes = (uint64_t)w_px * h_px; /* two u32: cannot overflow */
-        if (n_bytes == 0 || seals < 0 || (seals & F_SEAL_SHRINK) == 0 ||
-            fstat(pixels_fd, &info) != 0 || n_bytes > (uint64_t)info.st_size / PIXEL_BYTES) {
-            status = VGD_RANGE;
-        }
-    }
+    return NULL;
+}
+
+void vgd_control_wait_over(struct vgd_control_client *client)
+{
+    /* Without memory for a reply, the client is dropped then. */
     client->waiting = false;
-    if (status == VGD_OK) {
-        struct json_object *shot = json_object_new_object();
-        (void)json_object_object_add(shot, "w", json_object_new_int64(w_px));
-        (void)json_object_object_add(shot, "h", json_object_new_int64(h_px));
-        (void)json_object_object_add(shot, "stride",
-                                     json_object_new_int64((int64_t)w_px * PIXEL_BYTES));
-        (void)json_object_object_add(shot, "format", json_object_new_string("x8r8g8b8"));
-        set_reply(client, "screenshot", shot);
-        client->reply_fd = vgd_fd_take(&pixels_fd);
-    } else {
-        set_error(client,
-                  status == VGD_NO_SCANOUT ? "the scanout is off" : vgd_status_text(status));
-    }
-    /* Written on the next turn: we may be inside do_screenshot. Without memory for a reply, the
-     * client is dropped then. */
-    set_deadline(client, client->reply != NULL ? c->slow_ms : 0);
+    set_deadline(client, client->reply != NULL ? client->owner->slow_ms : 0);
     vgd_watch_set(client->watch, client->reply != NULL ? EPOLLOUT : 0);
 }
 
@@ -403,11 +271,11 @@ static void add_client(struct vgd_control *c, int *fd)
         (void)send(*fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         return;
     }
-    struct client *client = calloc(1, sizeof(*client));
+    struct vgd_control_client *client = calloc(1, sizeof(*client));
     if (client == NULL) {
         return;
     }
-    *client = (struct client){.owner = c, .fd = -1, .reply_fd = -1};
+    *client = (struct vgd_control_client){.owner = c, .fd = -1, .reply_fd = -1};
     client->watch = vgd_loop_watch(c->loop, *fd, EPOLLIN, client_event, client);
     if (client->watch == NULL) {
         free(client);

@@ -338,6 +338,8 @@ TIDY_TEST(vgdctl, believes_nothing)
         {"{\"v\":1,\"screenshot\":{\"w\":4294967297,\"h\":1}}\n", LIE_SMALL, true},
         {"{\"v\":1,\"screenshot\":{\"w\":\"8\",\"h\":1}}\n", LIE_SMALL, true},
         {"{\"v\":1,\"error\":{}}\n", NO_LIE, false},
+        {"{\"v\":1,\"error\":null}\n", NO_LIE, false},
+        {"{\"v\":1,\"screenshot\":null}\n", NO_LIE, false},
         {"{\"v\":1,\"error\":\"\\u001b[2J\\u009b2J\\n\\n\"}\n", NO_LIE, false},
         {NULL, NO_LIE, false},
     };

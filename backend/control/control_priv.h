@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the two halves of the control socket share: control.c (the socket, clients, lines, replies)
+ * and control_commands.c (what the requests mean).
+ * Thread: loop.
+ */
+#ifndef VGD_CONTROL_PRIV_H
+#define VGD_CONTROL_PRIV_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "control.h"
+
+struct vgd_control_client {
+    struct vgd_control *owner;
+    int fd; /* -1: a free place */
+    struct vgd_watch *watch;
+    uint64_t due_ns;
+
+    char line[VGD_CONTROL_LINE_BYTES_MAX];
+    size_t line_bytes;
+
+    bool waiting; /* for what comes under @token */
+    uint64_t token;
+    const char *too_late; /* what it is told when it has waited too long; static */
+
+    char *reply; /* owned; NULL: reading or waiting */
+    size_t reply_bytes, sent_bytes;
+    int reply_fd; /* goes with the first byte */
+    bool leaving; /* after the reply */
+};
+
+struct vgd_control {
+    struct vgd_loop *loop;
+    struct vgd_control_ops ops;
+    void *user;
+    uint32_t idle_ms, slow_ms, screenshot_ms;
+    struct sockaddr_un address;
+    dev_t dev; /* of the socket that we bound */
+    ino_t ino;
+    int fd;
+    struct vgd_watch *watch;
+    struct vgd_timer *timer;
+    uint64_t accept_again_ns; /* 0: accepting */
+    uint64_t last_token;
+    struct vgd_control_client *clients[VGD_CONTROL_CLIENTS_MAX]; /* owned; NULL: a free place */
+};
+
+/* ---- control.c ----------------------------------------------------------------------------------
+ */
+
+/** Make @value (taken over) under @key the reply to what was read, or an error if that is longer
+ * than a reply may be. Without memory client->reply stays NULL, and the client is dropped. */
+void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
+                           struct json_object *value);
+void vgd_control_set_error(struct vgd_control_client *client, const char *text);
+/** The client waits for what comes later under a new token, at most @ms; then it gets the error
+ * @too_late, which is static. */
+void vgd_control_wait(struct vgd_control_client *client, uint32_t ms, const char *too_late);
+/** The client that waits with @token, or NULL. */
+struct vgd_control_client *vgd_control_waiting(struct vgd_control *c, uint64_t token);
+/** A waiting client has its reply now (or no memory for one): it is written on the next turn of
+ * the loop, since we may be inside its request. */
+void vgd_control_wait_over(struct vgd_control_client *client);
+
+/* ---- control_commands.c -------------------------------------------------------------------------
+ */
+
+/** Act on one line of @n_bytes, its newline included: sets a reply, or waits. */
+void vgd_control_do_line(struct vgd_control_client *client, const char *text, size_t n_bytes);
+
+#endif
