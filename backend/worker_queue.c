@@ -12,8 +12,9 @@
  * its header. Longer chains are answered with an error. */
 #define COMMAND_BYTES_MAX ((16u << 20) + 4096u)
 #define COMMAND_BYTES_FIRST (64u << 10)
-/* Chains taken from one queue before other work of the loop gets its turn. */
-#define CHAINS_PER_TURN 256u
+/* Looks into one queue's ring before other work of the loop gets its turn; each but the last of a
+ * round finds a chain. */
+#define LOOKS_PER_TURN 256u
 /* In a long batch, answers are not held back longer than this. */
 #define NOTIFY_INTERVAL_NS 100000u
 /* A stop waits this long for the GPU, then what is pending is answered with an error. The
@@ -209,10 +210,11 @@ static void unwatch(struct queue *q)
     vgd_timer_stop(q->retry);
 }
 
-/* Returns false once the turn's share is used up. */
-static bool serve_batch(struct queue *q)
+/* Serves what is in the ring. Returns false once *looks_left is used up. */
+static bool serve_batch(struct queue *q, uint32_t *looks_left)
 {
-    for (uint32_t n = 0; n < CHAINS_PER_TURN; n++) {
+    while (*looks_left != 0) {
+        (*looks_left)--;
         struct vgd_chain chain;
         enum vgd_status st = vgd_virtqueue_pop(q->vq, &chain);
         if (st == VGD_AGAIN) {
@@ -238,10 +240,11 @@ static void serve(struct queue *q)
 {
     struct worker *w = q->worker;
     q->in_batch = true;
+    uint32_t looks_left = LOOKS_PER_TURN; /* for all rounds: a guest may refill the ring for ever */
     bool more;
     do {
         (void)vgd_virtqueue_want_kicks(q->vq, false);
-        bool empty = serve_batch(q);
+        bool empty = serve_batch(q, &looks_left);
         if (w->render->ops->batch_end != NULL) {
             w->render->ops->batch_end(w->render);
         }

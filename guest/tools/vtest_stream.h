@@ -3,7 +3,7 @@
  * Walks a virgl command stream, for what the bridge has to know of it: which resources it names,
  * and where memory shared with the client is read or written. Everything else passes as it is;
  * whether a command makes sense is the device's business.
- * Thread: any.  Numbers follow virglrenderer's virgl_protocol.h.
+ * Thread: any.
  */
 #ifndef VGD_VTEST_STREAM_H
 #define VGD_VTEST_STREAM_H

@@ -356,6 +356,17 @@ Test(stream, sees_what_matters_and_renames_what_names_resources)
     cr_assert_eq(seen.n_named, 5, "two of the draw, the query's, the info's and the transfer's");
 }
 
+Test(stream, video_commands_name_resources_too)
+{
+    /* ENCODE_BITSTREAM: a codec, a video buffer, and three resources, of which one is none. */
+    uint32_t stream[] = {60 | 5u << 16, 3, 4, 5, 0, 7};
+    struct seen seen = {0};
+    vgd_vtest_stream_walk(stream, sizeof(stream) / 4, &see_all, &seen);
+    cr_assert_eq(seen.n_named, 2);
+    cr_assert(stream[1] == 3 && stream[2] == 4, "codecs and buffers have ids of their own");
+    cr_assert(stream[3] == 1005 && stream[4] == 0 && stream[5] == 1007);
+}
+
 Test(stream, a_cut_stream_ends_where_it_is_cut)
 {
     uint32_t good[] = {43 | 13u << 16, 7, 1, 0, 64, 128, 2, 3, 4, 5, 6, 7, 4096, 1,
