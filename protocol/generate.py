@@ -23,7 +23,8 @@ import tomllib
 import generate_stream
 import generate_stream_c
 import generate_stream_tables
-from generate_text import COLUMNS, SchemaError, cell, check_name, comment, need, signature
+from generate_text import (
+    COLUMNS, SchemaError, cell, check_keys, check_name, comment, need, signature)
 
 # type -> (bytes, C type, reader and writer suffix). u16, u32 and u64 are for wires in host order,
 # which are read as little-endian: their headers refuse to compile for a big-endian host.
@@ -56,19 +57,11 @@ KEYS = {
 }
 
 
-def check_keys(kind, where, table):
-    if not isinstance(table, dict):
-        raise SchemaError(f"{where}: not a table")
-    unknown = set(table) - KEYS[kind]
-    if unknown:
-        raise SchemaError(f"{where}: unknown key {sorted(unknown)[0]!r}")
-
-
 class Const:
     """One numeric constant; also one value of an enum."""
 
     def __init__(self, table, where, c_prefix, style="", linux_prefix=None):
-        check_keys("value" if linux_prefix is not None else "const", where, table)
+        check_keys(KEYS["value" if linux_prefix is not None else "const"], where, table)
         self.name = check_name(need(table, "name", where), where, r"[A-Z0-9][A-Z0-9_]*")
         self.value = need(table, "value", where)
         if not isinstance(self.value, int) or not 0 <= self.value < 1 << 32:
@@ -83,7 +76,7 @@ class Const:
 
 class Enum:
     def __init__(self, table, where, macro_prefix):
-        check_keys("enum", where, table)
+        check_keys(KEYS["enum"], where, table)
         self.name = check_name(need(table, "name", where), where)
         self.prefix = table.get("prefix", "")
         self.names = table.get("names", "")
@@ -111,7 +104,7 @@ class Enum:
 
 class Field:
     def __init__(self, table, where, wire):
-        check_keys("field", where, table)
+        check_keys(KEYS["field"], where, table)
         self.type = need(table, "type", where)
         self.pad = self.type in PADS
         self.name = table.get("name", "")
@@ -168,7 +161,7 @@ class Layout:
 
     def __init__(self, kind, name, table, wire):
         where = f"{kind}.{name}"
-        check_keys(kind, where, table)
+        check_keys(KEYS[kind], where, table)
         self.kind, self.name = kind, check_name(name, where)
         self.c_name = wire.prefix + name
         self.macro = wire.macro + name.upper() + "_SIZE"
@@ -247,7 +240,7 @@ class Wire:
         if unknown:
             raise SchemaError(f"unknown table {sorted(unknown)[0]!r}")
         w = need(table, "wire", "schema")
-        check_keys("wire", "wire", w)
+        check_keys(KEYS["wire"], "wire", w)
         for name in w.get("include", []):
             include_enums(table, pathlib.Path(path).parent / name)
         self.file = pathlib.Path(path).name

@@ -4,7 +4,7 @@
 Used by generate.py, which has the rest of the language. What the C uses is in stream.h.
 """
 
-from generate_text import SchemaError, check_name, need
+from generate_text import SchemaError, check_keys, check_name, need
 
 KEYS = {
     "stream": {"opcodes", "objects", "create"},
@@ -35,14 +35,6 @@ TAILS = {"dwords": "DWORDS", "text": "TEXT", "ignored": "IGNORED"}
 HANDS = {"check", "print", "adjust"}
 LENGTH_MAX = 65535
 FORM_MAX = 63  # forms are bits of a uint64_t
-
-
-def check_keys(kind, where, table):
-    if not isinstance(table, dict):
-        raise SchemaError(f"{where}: not a table")
-    unknown = set(table) - KEYS[kind]
-    if unknown:
-        raise SchemaError(f"{where}: unknown key {sorted(unknown)[0]!r}")
 
 
 class Field:
@@ -153,10 +145,10 @@ def read_fields(table, where, stream):
     out, dword = [], 0
     for item in table.get("fields", []):
         if "bits" in item:
-            check_keys("field", where, item)
+            check_keys(KEYS["field"], where, item)
             shift = 0
             for bit in item["bits"]:
-                check_keys("bit", where, bit)
+                check_keys(KEYS["bit"], where, bit)
                 width = need(bit, "width", where)
                 if "name" in bit:
                     out.append(Field(bit, where, stream, dword, shift, width))
@@ -165,7 +157,7 @@ def read_fields(table, where, stream):
                 raise SchemaError(f"{where}: {shift} bits in a dword")
             dword += 1
             continue
-        check_keys("field", where, item)
+        check_keys(KEYS["field"], where, item)
         f = Field(item, where, stream, dword)
         out.append(f)
         dword += f.size
@@ -178,7 +170,7 @@ def read_fields(table, where, stream):
 class Part:
     def __init__(self, name, table, stream):
         where = f"part.{name}"
-        check_keys("part", where, table)
+        check_keys(KEYS["part"], where, table)
         self.name = check_name(name, where)
         self.c_name = stream.wire.prefix + name
         self.doc = table.get("doc", "")
@@ -195,7 +187,7 @@ class Part:
 class Command:
     def __init__(self, name, table, stream):
         where = f"command.{name}"
-        check_keys("command", where, table)
+        check_keys(KEYS["command"], where, table)
         wire = stream.wire
         self.name = check_name(name, where)
         self.c_name = wire.prefix + name
@@ -223,7 +215,7 @@ class Command:
         if any(f.slots is not None for f in self.fields) and not self.each:
             raise SchemaError(f"{where}: slots without a group")
         if self.each:
-            check_keys("each", where, self.each)
+            check_keys(KEYS["each"], where, self.each)
             self.group = stream.part(need(self.each, "part", where), where)
             self.min += self.each.get("min", 0) * self.group.n_dwords
             most = stream.number(need(self.each, "max", where), where)
@@ -232,7 +224,7 @@ class Command:
                 raise SchemaError(f"{where}: count names no field {self.each['count']!r}")
             self.n_most = (self.max - self.n_fixed) // self.group.n_dwords
         if self.tail:
-            check_keys("tail", where, self.tail)
+            check_keys(KEYS["tail"], where, self.tail)
             if need(self.tail, "type", where) not in TAILS:
                 raise SchemaError(f"{where}: unknown tail {self.tail['type']!r}")
             self.min += self.tail.get("min", 0)
@@ -268,7 +260,7 @@ class Stream:
     def __init__(self, table, wire):
         self.wire = wire
         head = table["stream"]
-        check_keys("stream", "stream", head)
+        check_keys(KEYS["stream"], "stream", head)
         self.opcodes = self.enum(need(head, "opcodes", "stream"), "stream")
         self.objects = self.enum(need(head, "objects", "stream"), "stream")
         self.create = self.value_of(self.opcodes, need(head, "create", "stream"), "stream")

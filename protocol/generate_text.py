@@ -17,6 +17,14 @@ def need(table, key, where):
     return table[key]
 
 
+def check_keys(known, where, table):
+    if not isinstance(table, dict):
+        raise SchemaError(f"{where}: not a table")
+    unknown = set(table) - known
+    if unknown:
+        raise SchemaError(f"{where}: unknown key {sorted(unknown)[0]!r}")
+
+
 def check_name(name, where, pattern=r"[a-z][a-z0-9_]*"):
     if not re.fullmatch(pattern, name):
         raise SchemaError(f"{where}: {name!r} is not a valid name")
