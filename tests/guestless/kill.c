@@ -13,26 +13,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "fd.h"
+#include "kill_guests.h"
 #include "log.h"
 #include "scene.h"
 #include "virgl_stream.h"
 
 #define IN_FLIGHT 32u
-#define GUESTS_MAX 32u
-#define KILLS_MAX 1000u
-#define ANSWER_MEDIAN_MS 300.0
-#define ANSWER_MAX_MS 1000.0
-#define GROWTH_MAX_KIB 2048
 
 struct options {
-    const char *vgd;
-    bool virgl, sanitized;
-    uint32_t kills, guests, spacing_ms;
+    struct kill_options kill;
+    bool virgl;
 };
 
 /* What a guest's process reports for each kill; one write to a pipe. */
@@ -44,8 +37,7 @@ struct report {
     uint32_t spurious;   /* answers that name no chain */
     bool died;           /* the supervisor */
     bool picture_back, cursor_back, works, context_lost_right;
-    int fds_before, fds_after;
-    int64_t kib_before, kib_after;
+    struct kill_keeps keeps; /* of the last one */
     bool is_last;
 };
 
@@ -159,10 +151,11 @@ static void one_kill(struct scene *s, bool has_3d, uint64_t *fence_id, struct re
 }
 
 /* One guest with its vgd, in a process of its own. */
-static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, int report_fd)
+static int run_guest(const void *user, uint32_t guest, uint32_t kills, int report_fd)
 {
+    const struct options *o = user;
     struct scene s;
-    if (!scene_open(&s, o->vgd, o->virgl ? "--virgl" : "", "start")) {
+    if (!scene_open(&s, o->kill.vgd, o->virgl ? "--virgl" : "", "start")) {
         return 1;
     }
     bool has_3d = vgd_guest_gpu_has_3d(s.gpu);
@@ -173,29 +166,18 @@ static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, in
         return 1;
     }
     uint64_t fence_id = 0;
-    struct report first = {0};
+    struct kill_keeps keeps = {0};
     for (uint32_t i = 0; i < kills; i++) {
         struct report r = {.guest = guest, .is_last = i + 1 == kills};
-        /* Staggered over the guests, and each beyond the window in which deaths count. */
-        uint64_t wait_ns = (uint64_t)o->spacing_ms * 1000000;
+        kill_wait(&o->kill, &s, guest, i);
         if (i == 0) {
-            wait_ns += wait_ns * guest / o->guests;
-        }
-        uint64_t until_ns = vgd_now_ns() + wait_ns;
-        while (vgd_now_ns() < until_ns) {
-            vgd_guest_gpu_turn(s.gpu, 20);
-        }
-        if (i == 0) {
-            first.fds_before = vgd_guest_fd_count(s.vgd.pid);
-            first.kib_before = vgd_guest_private_dirty_kib(s.vgd.pid);
+            kill_keeps_before(&keeps, &s);
         }
         one_kill(&s, has_3d, &fence_id, &r);
         if (r.is_last) {
             vgd_guest_gpu_settle(s.gpu, 50);
-            r.fds_before = first.fds_before;
-            r.kib_before = first.kib_before;
-            r.fds_after = vgd_guest_fd_count(s.vgd.pid);
-            r.kib_after = vgd_guest_private_dirty_kib(s.vgd.pid);
+            kill_keeps_after(&keeps, &s);
+            r.keeps = keeps;
         }
         if (write(report_fd, &r, sizeof(r)) != sizeof(r)) {
             break;
@@ -205,145 +187,108 @@ static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, in
     return ended ? 0 : 2;
 }
 
-static int compare_double(const void *a, const void *b)
+/* What the reports of all guests add up to. */
+struct sums {
+    double answers[KILLS_MAX];
+    double whole_max;
+    uint32_t n, unanswered, spurious, no_picture, no_cursor, broken, bad_contexts, deaths, fd_leaks;
+    int64_t growth_kib;
+};
+
+static void add_up(void *user, const void *report)
 {
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return x < y ? -1 : x > y;
+    struct sums *sum = user;
+    const struct report *r = report;
+    if (sum->n == KILLS_MAX) {
+        return;
+    }
+    sum->answers[sum->n++] = r->answer_ms;
+    sum->whole_max = r->whole_ms > sum->whole_max ? r->whole_ms : sum->whole_max;
+    sum->unanswered += r->unanswered;
+    sum->spurious = r->spurious > sum->spurious ? r->spurious : sum->spurious;
+    sum->no_picture += !r->picture_back;
+    sum->no_cursor += !r->cursor_back;
+    sum->broken += !r->works;
+    sum->bad_contexts += !r->context_lost_right;
+    sum->deaths += r->died;
+    if (r->is_last) {
+        kill_keeps_add(&r->keeps, r->guest, &sum->fd_leaks, &sum->growth_kib);
+    }
 }
 
-int main(int argc, char **argv)
+static int say(const struct options *o, struct sums *sum, uint32_t bad_ends)
 {
-    static const struct option long_options[] = {
-        {"virgl", no_argument, NULL, 'v'},
-        {"sanitized", no_argument, NULL, 's'},
-        {"kills", required_argument, NULL, 'k'},
-        {"guests", required_argument, NULL, 'g'},
-        {"spacing-ms", required_argument, NULL, 'm'},
-        {NULL, 0, NULL, 0},
-    };
-    struct options o = {.kills = 8, .guests = 4, .spacing_ms = 10500};
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        uint32_t number = optarg != NULL ? (uint32_t)strtoul(optarg, NULL, 10) : 0;
-        switch (option) {
-        case 'v':
-            o.virgl = true;
-            break;
-        case 's':
-            o.sanitized = true;
-            break;
-        case 'k':
-            o.kills = number;
-            break;
-        case 'g':
-            o.guests = number;
-            break;
-        case 'm':
-            o.spacing_ms = number;
-            break;
-        default:
-            return 2;
-        }
-    }
-    if (optind + 1 != argc || o.guests == 0 || o.guests > GUESTS_MAX || o.kills < o.guests ||
-        o.kills > KILLS_MAX) {
-        (void)fprintf(stderr, "usage: kill VGD [--virgl] [--kills=N] [--guests=N] "
-                              "[--spacing-ms=N] [--sanitized]\n");
-        return 2;
-    }
-    o.vgd = argv[optind];
-    (void)signal(SIGPIPE, SIG_IGN);
-    int pipe_fds[2];
-    if (pipe(pipe_fds) != 0) {
-        return 1;
-    }
-    pid_t children[GUESTS_MAX];
-    for (uint32_t g = 0; g < o.guests; g++) {
-        uint32_t kills = o.kills / o.guests + (g < o.kills % o.guests ? 1 : 0);
-        (void)fflush(stdout);
-        children[g] = fork();
-        if (children[g] == 0) {
-            (void)close(pipe_fds[0]);
-            _exit(run_guest(&o, g, kills, pipe_fds[1]));
-        }
-    }
-    (void)close(pipe_fds[1]);
-    static double answers[KILLS_MAX];
-    double whole_max = 0;
-    uint32_t n = 0;
-    uint32_t unanswered = 0;
-    uint32_t spurious = 0;
-    uint32_t no_picture = 0;
-    uint32_t no_cursor = 0;
-    uint32_t broken = 0;
-    uint32_t bad_contexts = 0;
-    uint32_t deaths = 0;
-    uint32_t fd_leaks = 0;
-    int64_t growth_kib = 0;
-    struct report r;
-    while (read(pipe_fds[0], &r, sizeof(r)) == sizeof(r)) {
-        answers[n++] = r.answer_ms;
-        whole_max = r.whole_ms > whole_max ? r.whole_ms : whole_max;
-        unanswered += r.unanswered;
-        spurious = r.spurious > spurious ? r.spurious : spurious;
-        no_picture += !r.picture_back;
-        no_cursor += !r.cursor_back;
-        broken += !r.works;
-        bad_contexts += !r.context_lost_right;
-        deaths += r.died;
-        if (r.is_last) {
-            fd_leaks += r.fds_before != r.fds_after;
-            int64_t growth = r.kib_after - r.kib_before;
-            growth_kib = growth > growth_kib ? growth : growth_kib;
-            tap_note("guest %u: supervisor fds %d -> %d, Private_Dirty %lld -> %lld KiB", r.guest,
-                     r.fds_before, r.fds_after, (long long)r.kib_before, (long long)r.kib_after);
-        }
-    }
-    uint32_t bad_ends = 0;
-    for (uint32_t g = 0; g < o.guests; g++) {
-        int status = 0;
-        (void)waitpid(children[g], &status, 0);
-        bad_ends += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-    }
-    if (n == 0) {
+    if (sum->n == 0) {
         (void)tap_ok(false, "kills", "no kill was done");
         return tap_done();
     }
-    qsort(answers, n, sizeof(answers[0]), compare_double);
-    double median = answers[n / 2];
-    double worst = answers[n - 1];
+    qsort(sum->answers, sum->n, sizeof(sum->answers[0]), kill_compare_double);
+    double median = sum->answers[sum->n / 2];
+    double worst = sum->answers[sum->n - 1];
     tap_note("%u kills in %u guests, %u ms apart in each; SIGKILL to first answer: median %.1f ms, "
              "max %.1f ms; to a right picture: max %.1f ms",
-             n, o.guests, o.spacing_ms, median, worst, whole_max);
-    (void)tap_ok(n == o.kills, "every kill was done", "%u of %u", n, o.kills);
-    (void)tap_ok(unanswered == 0, "every chain is answered", "%u are not", unanswered);
-    (void)tap_ok(spurious == 0, "no chain is answered twice", "%u are", spurious);
-    if (o.sanitized) {
+             sum->n, o->kill.guests, o->kill.spacing_ms, median, worst, sum->whole_max);
+    (void)tap_ok(sum->n == o->kill.kills, "every kill was done", "%u of %u", sum->n, o->kill.kills);
+    (void)tap_ok(sum->unanswered == 0, "every chain is answered", "%u are not", sum->unanswered);
+    (void)tap_ok(sum->spurious == 0, "no chain is answered twice", "%u are", sum->spurious);
+    if (o->kill.sanitized) {
         tap_skip("first answer in time", "sanitizers are slow");
     } else {
         (void)tap_ok(median <= ANSWER_MEDIAN_MS && worst <= ANSWER_MAX_MS, "first answer in time",
                      "median %.1f ms (at most %.0f), max %.1f ms (at most %.0f)", median,
                      ANSWER_MEDIAN_MS, worst, ANSWER_MAX_MS);
     }
-    (void)tap_ok(no_picture == 0, "the picture comes back by itself", "not after %u kills",
-                 no_picture);
-    (void)tap_ok(no_cursor == 0, "the cursor comes back by itself", "not after %u kills",
-                 no_cursor);
-    if (o.virgl) {
-        (void)tap_ok(bad_contexts == 0, "contexts are lost, can be destroyed and made anew",
-                     "not after %u kills", bad_contexts);
+    (void)tap_ok(sum->no_picture == 0, "the picture comes back by itself", "not after %u kills",
+                 sum->no_picture);
+    (void)tap_ok(sum->no_cursor == 0, "the cursor comes back by itself", "not after %u kills",
+                 sum->no_cursor);
+    if (o->virgl) {
+        (void)tap_ok(sum->bad_contexts == 0, "contexts are lost, can be destroyed and made anew",
+                     "not after %u kills", sum->bad_contexts);
     }
-    (void)tap_ok(broken == 0, "the device works as before", "not after %u kills", broken);
-    (void)tap_ok(deaths == 0, "the supervisor lives", "it died %u times", deaths);
-    (void)tap_ok(fd_leaks == 0, "the supervisor's file descriptors are as many", "not in %u guests",
-                 fd_leaks);
-    if (o.sanitized) {
+    (void)tap_ok(sum->broken == 0, "the device works as before", "not after %u kills", sum->broken);
+    (void)tap_ok(sum->deaths == 0, "the supervisor lives", "it died %u times", sum->deaths);
+    (void)tap_ok(sum->fd_leaks == 0, "the supervisor's file descriptors are as many",
+                 "not in %u guests", sum->fd_leaks);
+    if (o->kill.sanitized) {
         tap_skip("the supervisor's memory", "sanitizers are large");
     } else {
-        (void)tap_ok(growth_kib <= GROWTH_MAX_KIB, "the supervisor's memory", "grew by %lld KiB",
-                     (long long)growth_kib);
+        (void)tap_ok(sum->growth_kib <= GROWTH_MAX_KIB, "the supervisor's memory",
+                     "grew by %lld KiB", (long long)sum->growth_kib);
     }
     (void)tap_ok(bad_ends == 0, "all end with their connections", "%u do not", bad_ends);
     return tap_done();
+}
+
+static bool read_options(int argc, char **argv, struct options *o)
+{
+    static const struct option long_options[] = {
+        {"virgl", no_argument, NULL, 'v'},
+        KILL_LONG_OPTIONS,
+        {NULL, 0, NULL, 0},
+    };
+    *o = (struct options){.kill = kill_options_default()};
+    int option;
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (option == 'v') {
+            o->virgl = true;
+        } else if (!kill_option_take(&o->kill, option, optarg)) {
+            return false;
+        }
+    }
+    return kill_options_end(&o->kill, argc, argv, optind);
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    if (!read_options(argc, argv, &o)) {
+        (void)fprintf(stderr, "usage: kill VGD [--virgl] [--kills=N] [--guests=N] "
+                              "[--spacing-ms=N] [--sanitized]\n");
+        return 2;
+    }
+    (void)signal(SIGPIPE, SIG_IGN);
+    static struct sums sum;
+    uint32_t bad_ends = kill_guests(&o.kill, run_guest, &o, sizeof(struct report), add_up, &sum);
+    return say(&o, &sum, bad_ends);
 }

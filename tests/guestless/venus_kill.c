@@ -16,21 +16,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "kill_guests.h"
 #include "log.h"
 #include "venus_scene.h"
 
 #define IN_FLIGHT 8u
-#define GUESTS_MAX 32u
-#define KILLS_MAX 1000u
-#define ANSWER_MEDIAN_MS 300.0
-#define ANSWER_MAX_MS 1000.0
 #define FLIGHT_MAX_MS 2000.0
 #define LOST_MAX_MS 5000u /* until the device has seen that a context is dead */
-#define GROWTH_MAX_KIB 2048
 
 enum target {
     CONTEXT,
@@ -39,10 +34,8 @@ enum target {
 };
 
 struct options {
-    const char *vgd;
+    struct kill_options kill;
     enum target target;
-    bool sanitized;
-    uint32_t kills, guests, spacing_ms;
 };
 
 /* What a guest's process reports for each kill; one write to a pipe. */
@@ -62,9 +55,8 @@ struct report {
     bool works;       /* made anew, it works as before */
     bool same_others; /* processes that were not hit are the same */
     uint64_t violations;
-    char why[256]; /* what failed first */
-    int fds_before, fds_after;
-    int64_t kib_before, kib_after;
+    char why[256];           /* what failed first */
+    struct kill_keeps keeps; /* of the last one */
     bool is_last;
 };
 
@@ -259,13 +251,14 @@ static void one_kill(const struct options *o, struct scene *s, struct venus_user
 }
 
 /* One guest with its vgd, in a process of its own. */
-static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, int report_fd)
+static int run_guest(const void *user, uint32_t guest, uint32_t kills, int report_fd)
 {
+    const struct options *o = user;
     struct scene s;
     bool offered;
     struct venus_user victim;
     struct venus_user other;
-    if (!venus_scene_open(&s, o->vgd, "start", &offered)) {
+    if (!venus_scene_open(&s, o->kill.vgd, "start", &offered)) {
         return 1;
     }
     if (!venus_user_open(&other, &s, 2, 200) || !venus_user_open(&victim, &s, 1, 100) ||
@@ -276,20 +269,12 @@ static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, in
     }
     uint64_t fence_id = 1000000;
     uint32_t maps = vgd_guest_window_maps_count(s.gpu);
-    struct report first = {0};
+    struct kill_keeps keeps = {0};
     for (uint32_t i = 0; i < kills; i++) {
         struct report r = {.guest = guest, .is_last = i + 1 == kills};
-        uint64_t wait_ns = (uint64_t)o->spacing_ms * 1000000;
+        kill_wait(&o->kill, &s, guest, i);
         if (i == 0) {
-            wait_ns += wait_ns * guest / o->guests;
-        }
-        uint64_t until_ns = vgd_now_ns() + wait_ns;
-        while (vgd_now_ns() < until_ns) {
-            vgd_guest_gpu_turn(s.gpu, 20);
-        }
-        if (i == 0) {
-            first.fds_before = vgd_guest_fd_count(s.vgd.pid);
-            first.kib_before = vgd_guest_private_dirty_kib(s.vgd.pid);
+            kill_keeps_before(&keeps, &s);
         }
         one_kill(o, &s, &victim, &other, &fence_id, &r);
         if (vgd_guest_window_maps_count(s.gpu) != maps) {
@@ -298,10 +283,8 @@ static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, in
         }
         if (r.is_last) {
             vgd_guest_gpu_settle(s.gpu, 100);
-            r.fds_before = first.fds_before;
-            r.kib_before = first.kib_before;
-            r.fds_after = vgd_guest_fd_count(s.vgd.pid);
-            r.kib_after = vgd_guest_private_dirty_kib(s.vgd.pid);
+            kill_keeps_after(&keeps, &s);
+            r.keeps = keeps;
         }
         if (write(report_fd, &r, sizeof(r)) != sizeof(r)) {
             break;
@@ -309,13 +292,6 @@ static int run_guest(const struct options *o, uint32_t guest, uint32_t kills, in
     }
     bool let_go = venus_user_close(&victim) && venus_user_close(&other);
     return scene_close(&s) && let_go ? 0 : 2;
-}
-
-static int compare_double(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return x < y ? -1 : x > y;
 }
 
 /* What the reports of all guests add up to. */
@@ -329,8 +305,10 @@ struct sums {
     char why[256];
 };
 
-static void add_up(struct sums *sum, const struct report *r)
+static void add_up(void *user, const void *report)
 {
+    struct sums *sum = user;
+    const struct report *r = report;
     if (!r->done || sum->n == KILLS_MAX) {
         memcpy(sum->why, r->why, sizeof(sum->why));
         return;
@@ -353,11 +331,7 @@ static void add_up(struct sums *sum, const struct report *r)
         memcpy(sum->why, r->why, sizeof(sum->why));
     }
     if (r->is_last) {
-        sum->fd_leaks += r->fds_before != r->fds_after;
-        int64_t growth = r->kib_after - r->kib_before;
-        sum->growth_kib = growth > sum->growth_kib ? growth : sum->growth_kib;
-        tap_note("guest %u: supervisor fds %d -> %d, Private_Dirty %lld -> %lld KiB", r->guest,
-                 r->fds_before, r->fds_after, (long long)r->kib_before, (long long)r->kib_after);
+        kill_keeps_add(&r->keeps, r->guest, &sum->fd_leaks, &sum->growth_kib);
     }
 }
 
@@ -367,24 +341,24 @@ static int say(const struct options *o, struct sums *sum, uint32_t bad_ends)
     if (sum->why[0] != '\0') {
         tap_note("the first failure: %s", sum->why);
     }
-    (void)tap_ok(sum->n == o->kills, "every kill was done", "%u of %u", sum->n, o->kills);
+    (void)tap_ok(sum->n == o->kill.kills, "every kill was done", "%u of %u", sum->n, o->kill.kills);
     if (sum->n == 0) {
         return tap_done();
     }
-    qsort(sum->answers, sum->n, sizeof(sum->answers[0]), compare_double);
-    qsort(sum->agains, sum->n, sizeof(sum->agains[0]), compare_double);
+    qsort(sum->answers, sum->n, sizeof(sum->answers[0]), kill_compare_double);
+    qsort(sum->agains, sum->n, sizeof(sum->agains[0]), kill_compare_double);
     double median = sum->answers[sum->n / 2];
     double worst = sum->answers[sum->n - 1];
     tap_note("%u kills of %s in %u guests; SIGKILL to first answer: median %.1f ms, max %.1f ms; "
              "to new contexts that work: median %.1f ms, max %.1f ms",
-             sum->n, names[o->target], o->guests, median, worst, sum->agains[sum->n / 2],
+             sum->n, names[o->target], o->kill.guests, median, worst, sum->agains[sum->n / 2],
              sum->agains[sum->n - 1]);
     tap_note("what was in flight is answered after %.1f ms at most, the loss is seen after %.1f ms "
              "at most",
              sum->flight_max, sum->lost_max);
     (void)tap_ok(sum->unanswered == 0, "everything is answered", "%u are not", sum->unanswered);
     (void)tap_ok(sum->spurious == 0, "nothing is answered twice", "%u are", sum->spurious);
-    if (o->sanitized) {
+    if (o->kill.sanitized) {
         tap_skip("first answer in time", "sanitizers are slow");
     } else {
         (void)tap_ok(median <= ANSWER_MEDIAN_MS && worst <= ANSWER_MAX_MS, "first answer in time",
@@ -408,7 +382,7 @@ static int say(const struct options *o, struct sums *sum, uint32_t bad_ends)
     (void)tap_ok(sum->deaths == 0, "the supervisor lives", "it died %u times", sum->deaths);
     (void)tap_ok(sum->fd_leaks == 0, "the supervisor's file descriptors are as many",
                  "not in %u guests", sum->fd_leaks);
-    if (o->sanitized) {
+    if (o->kill.sanitized) {
         tap_skip("the supervisor's memory", "sanitizers are large");
     } else {
         (void)tap_ok(sum->growth_kib <= GROWTH_MAX_KIB, "the supervisor's memory",
@@ -421,47 +395,29 @@ static int say(const struct options *o, struct sums *sum, uint32_t bad_ends)
 static bool read_options(int argc, char **argv, struct options *o)
 {
     static const struct option long_options[] = {
-        {"target", required_argument, NULL, 't'},     {"sanitized", no_argument, NULL, 's'},
-        {"kills", required_argument, NULL, 'k'},      {"guests", required_argument, NULL, 'g'},
-        {"spacing-ms", required_argument, NULL, 'm'}, {NULL, 0, NULL, 0},
+        {"target", required_argument, NULL, 't'},
+        KILL_LONG_OPTIONS,
+        {NULL, 0, NULL, 0},
     };
     static const char *const targets[] = {"context", "server", "worker"};
     bool named = false;
-    *o = (struct options){.kills = 8, .guests = 4, .spacing_ms = 10500};
+    *o = (struct options){.kill = kill_options_default()};
     int option;
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        uint32_t number = optarg != NULL ? (uint32_t)strtoul(optarg, NULL, 10) : 0;
-        switch (option) {
-        case 't':
-            for (uint32_t i = 0; i < 3; i++) {
-                if (strcmp(optarg, targets[i]) == 0) {
-                    o->target = (enum target)i;
-                    named = true;
-                }
+        if (option != 't') {
+            if (!kill_option_take(&o->kill, option, optarg)) {
+                return false;
             }
-            break;
-        case 's':
-            o->sanitized = true;
-            break;
-        case 'k':
-            o->kills = number;
-            break;
-        case 'g':
-            o->guests = number;
-            break;
-        case 'm':
-            o->spacing_ms = number;
-            break;
-        default:
-            return false;
+            continue;
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            if (strcmp(optarg, targets[i]) == 0) {
+                o->target = (enum target)i;
+                named = true;
+            }
         }
     }
-    if (!named || optind + 1 != argc || o->guests == 0 || o->guests > GUESTS_MAX ||
-        o->kills < o->guests || o->kills > KILLS_MAX) {
-        return false;
-    }
-    o->vgd = argv[optind];
-    return true;
+    return named && kill_options_end(&o->kill, argc, argv, optind);
 }
 
 int main(int argc, char **argv)
@@ -475,7 +431,7 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     struct scene s;
     bool offered;
-    if (!venus_scene_open(&s, o.vgd, "start", &offered)) {
+    if (!venus_scene_open(&s, o.kill.vgd, "start", &offered)) {
         return tap_done();
     }
     scene_drop(&s);
@@ -483,31 +439,7 @@ int main(int argc, char **argv)
         tap_skip("everything", "this vgd offers no Vulkan here");
         return tap_done();
     }
-    int pipe_fds[2];
-    if (pipe(pipe_fds) != 0) {
-        return 1;
-    }
-    pid_t children[GUESTS_MAX];
-    for (uint32_t g = 0; g < o.guests; g++) {
-        uint32_t kills = o.kills / o.guests + (g < o.kills % o.guests ? 1 : 0);
-        (void)fflush(stdout);
-        children[g] = fork();
-        if (children[g] == 0) {
-            (void)close(pipe_fds[0]);
-            _exit(run_guest(&o, g, kills, pipe_fds[1]));
-        }
-    }
-    (void)close(pipe_fds[1]);
     static struct sums sum;
-    struct report r;
-    while (read(pipe_fds[0], &r, sizeof(r)) == sizeof(r)) {
-        add_up(&sum, &r);
-    }
-    uint32_t bad_ends = 0;
-    for (uint32_t g = 0; g < o.guests; g++) {
-        int status = 0;
-        (void)waitpid(children[g], &status, 0);
-        bad_ends += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-    }
+    uint32_t bad_ends = kill_guests(&o.kill, run_guest, &o, sizeof(struct report), add_up, &sum);
     return say(&o, &sum, bad_ends);
 }
