@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Blob commands one at a time, and the host-visible region as the guest's kernel sees it. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "guest_gpu.h"
@@ -12,26 +11,8 @@ uint32_t vgd_guest_create_blob(struct vgd_guest_gpu *gpu, uint32_t ctx_id,
     uint8_t body[VGD_CMD_RESOURCE_CREATE_BLOB_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     vgd_cmd_resource_create_blob_encode(&w, cmd);
-    size_t data_bytes = (size_t)n_entries * VGD_MEM_ENTRY_SIZE;
-    uint8_t *data = malloc(data_bytes == 0 ? 1 : data_bytes);
-    if (data == NULL) {
-        return 0;
-    }
-    struct vgd_writer data_w = vgd_writer_of(data, data_bytes);
-    for (uint32_t i = 0; i < n_entries; i++) {
-        vgd_mem_entry_encode(&data_w, &entries[i]);
-    }
-    struct vgd_guest_request req = {
-        .hdr = {.type = VGD_CMD_RESOURCE_CREATE_BLOB, .ctx_id = ctx_id},
-        .body = body,
-        .body_bytes = sizeof(body),
-        .data = data,
-        .data_bytes = (uint32_t)data_bytes,
-        .resp_bytes = VGD_CTRL_HDR_SIZE,
-    };
-    uint32_t type = vgd_guest_gpu_call(gpu, &req, NULL, 0);
-    free(data);
-    return type;
+    return vgd_guest_call_entries(gpu, VGD_CMD_RESOURCE_CREATE_BLOB, ctx_id, body, sizeof(body),
+                                  entries, n_entries);
 }
 
 struct vgd_guest_request vgd_guest_map_request(uint32_t res_id, uint64_t offset_bytes,
@@ -75,13 +56,7 @@ uint32_t vgd_guest_unmap_blob(struct vgd_guest_gpu *gpu, uint32_t res_id)
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_unmap_blob cmd = {.resource_id = res_id};
     vgd_cmd_resource_unmap_blob_encode(&w, &cmd);
-    struct vgd_guest_request req = {
-        .hdr = {.type = VGD_CMD_RESOURCE_UNMAP_BLOB},
-        .body = body,
-        .body_bytes = sizeof(body),
-        .resp_bytes = VGD_CTRL_HDR_SIZE,
-    };
-    return vgd_guest_gpu_call(gpu, &req, NULL, 0);
+    return vgd_guest_call_simple(gpu, VGD_CMD_RESOURCE_UNMAP_BLOB, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_assign_uuid(struct vgd_guest_gpu *gpu, uint32_t res_id, uint8_t out_uuid[16])
@@ -113,13 +88,7 @@ uint32_t vgd_guest_set_scanout_blob(struct vgd_guest_gpu *gpu,
     uint8_t body[VGD_CMD_SET_SCANOUT_BLOB_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     vgd_cmd_set_scanout_blob_encode(&w, cmd);
-    struct vgd_guest_request req = {
-        .hdr = {.type = VGD_CMD_SET_SCANOUT_BLOB},
-        .body = body,
-        .body_bytes = sizeof(body),
-        .resp_bytes = VGD_CTRL_HDR_SIZE,
-    };
-    return vgd_guest_gpu_call(gpu, &req, NULL, 0);
+    return vgd_guest_call_simple(gpu, VGD_CMD_SET_SCANOUT_BLOB, 0, body, sizeof(body));
 }
 
 struct vgd_guest_request vgd_guest_ring_request(uint32_t ctx_id, uint8_t ring_idx,

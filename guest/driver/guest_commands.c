@@ -7,9 +7,8 @@
 
 #define GAP_BYTES VGD_GUEST_PAGE_BYTES
 
-/* A control command without data; the response is only a header. */
-static uint32_t simple(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id, const void *body,
-                       uint32_t body_bytes)
+uint32_t vgd_guest_call_simple(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id,
+                               const void *body, uint32_t body_bytes)
 {
     struct vgd_guest_request req = {
         .hdr = {.type = type, .ctx_id = ctx_id},
@@ -18,6 +17,32 @@ static uint32_t simple(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id
         .resp_bytes = VGD_CTRL_HDR_SIZE,
     };
     return vgd_guest_gpu_call(gpu, &req, NULL, 0);
+}
+
+uint32_t vgd_guest_call_entries(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id,
+                                const void *body, uint32_t body_bytes,
+                                const struct vgd_mem_entry *entries, uint32_t n_entries)
+{
+    size_t data_bytes = (size_t)n_entries * VGD_MEM_ENTRY_SIZE;
+    uint8_t *data = malloc(data_bytes == 0 ? 1 : data_bytes);
+    if (data == NULL) {
+        return 0;
+    }
+    struct vgd_writer w = vgd_writer_of(data, data_bytes);
+    for (uint32_t i = 0; i < n_entries; i++) {
+        vgd_mem_entry_encode(&w, &entries[i]);
+    }
+    struct vgd_guest_request req = {
+        .hdr = {.type = type, .ctx_id = ctx_id},
+        .body = body,
+        .body_bytes = body_bytes,
+        .data = data,
+        .data_bytes = (uint32_t)data_bytes,
+        .resp_bytes = VGD_CTRL_HDR_SIZE,
+    };
+    uint32_t answer = vgd_guest_gpu_call(gpu, &req, NULL, 0);
+    free(data);
+    return answer;
 }
 
 uint32_t vgd_guest_get_display_info(struct vgd_guest_gpu *gpu, struct vgd_resp_display_info *out)
@@ -63,7 +88,7 @@ uint32_t vgd_guest_create_2d(struct vgd_guest_gpu *gpu, uint32_t res_id, uint32_
     struct vgd_cmd_resource_create_2d cmd = {
         .resource_id = res_id, .format = format, .w_px = w_px, .h_px = h_px};
     vgd_cmd_resource_create_2d_encode(&w, &cmd);
-    return simple(gpu, VGD_CMD_RESOURCE_CREATE_2D, 0, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_RESOURCE_CREATE_2D, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_unref(struct vgd_guest_gpu *gpu, uint32_t res_id)
@@ -71,7 +96,7 @@ uint32_t vgd_guest_unref(struct vgd_guest_gpu *gpu, uint32_t res_id)
     uint8_t body[VGD_CMD_RESOURCE_UNREF_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     vgd_cmd_resource_unref_encode(&w, &(struct vgd_cmd_resource_unref){.resource_id = res_id});
-    return simple(gpu, VGD_CMD_RESOURCE_UNREF, 0, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_RESOURCE_UNREF, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_attach(struct vgd_guest_gpu *gpu, uint32_t res_id,
@@ -81,26 +106,8 @@ uint32_t vgd_guest_attach(struct vgd_guest_gpu *gpu, uint32_t res_id,
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_attach_backing cmd = {.resource_id = res_id, .nr_entries = n_entries};
     vgd_cmd_resource_attach_backing_encode(&w, &cmd);
-    size_t data_bytes = (size_t)n_entries * VGD_MEM_ENTRY_SIZE;
-    uint8_t *data = malloc(data_bytes == 0 ? 1 : data_bytes);
-    if (data == NULL) {
-        return 0;
-    }
-    struct vgd_writer data_w = vgd_writer_of(data, data_bytes);
-    for (uint32_t i = 0; i < n_entries; i++) {
-        vgd_mem_entry_encode(&data_w, &entries[i]);
-    }
-    struct vgd_guest_request req = {
-        .hdr = {.type = VGD_CMD_RESOURCE_ATTACH_BACKING},
-        .body = body,
-        .body_bytes = sizeof(body),
-        .data = data,
-        .data_bytes = (uint32_t)data_bytes,
-        .resp_bytes = VGD_CTRL_HDR_SIZE,
-    };
-    uint32_t type = vgd_guest_gpu_call(gpu, &req, NULL, 0);
-    free(data);
-    return type;
+    return vgd_guest_call_entries(gpu, VGD_CMD_RESOURCE_ATTACH_BACKING, 0, body, sizeof(body),
+                                  entries, n_entries);
 }
 
 uint32_t vgd_guest_detach(struct vgd_guest_gpu *gpu, uint32_t res_id)
@@ -109,7 +116,7 @@ uint32_t vgd_guest_detach(struct vgd_guest_gpu *gpu, uint32_t res_id)
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_detach_backing cmd = {.resource_id = res_id};
     vgd_cmd_resource_detach_backing_encode(&w, &cmd);
-    return simple(gpu, VGD_CMD_RESOURCE_DETACH_BACKING, 0, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_RESOURCE_DETACH_BACKING, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_transfer_2d(struct vgd_guest_gpu *gpu, uint32_t res_id, struct vgd_rect rect,
@@ -120,7 +127,7 @@ uint32_t vgd_guest_transfer_2d(struct vgd_guest_gpu *gpu, uint32_t res_id, struc
     struct vgd_cmd_transfer_to_host_2d cmd = {
         .rect = rect, .offset_bytes = offset_bytes, .resource_id = res_id};
     vgd_cmd_transfer_to_host_2d_encode(&w, &cmd);
-    return simple(gpu, VGD_CMD_TRANSFER_TO_HOST_2D, 0, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_TRANSFER_TO_HOST_2D, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_set_scanout(struct vgd_guest_gpu *gpu, uint32_t scanout, uint32_t res_id,
@@ -130,7 +137,7 @@ uint32_t vgd_guest_set_scanout(struct vgd_guest_gpu *gpu, uint32_t scanout, uint
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_set_scanout cmd = {.rect = rect, .scanout_id = scanout, .resource_id = res_id};
     vgd_cmd_set_scanout_encode(&w, &cmd);
-    return simple(gpu, VGD_CMD_SET_SCANOUT, 0, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_SET_SCANOUT, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_flush(struct vgd_guest_gpu *gpu, uint32_t res_id, struct vgd_rect rect)
@@ -139,7 +146,7 @@ uint32_t vgd_guest_flush(struct vgd_guest_gpu *gpu, uint32_t res_id, struct vgd_
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     struct vgd_cmd_resource_flush cmd = {.rect = rect, .resource_id = res_id};
     vgd_cmd_resource_flush_encode(&w, &cmd);
-    return simple(gpu, VGD_CMD_RESOURCE_FLUSH, 0, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_RESOURCE_FLUSH, 0, body, sizeof(body));
 }
 
 uint32_t vgd_guest_cursor(struct vgd_guest_gpu *gpu, uint32_t type,
@@ -217,12 +224,12 @@ uint32_t vgd_guest_ctx_create(struct vgd_guest_gpu *gpu, uint32_t ctx_id, uint32
     cmd.name_len_bytes = (uint32_t)(len < sizeof(cmd.debug_name) ? len : sizeof(cmd.debug_name));
     memcpy(cmd.debug_name, name, cmd.name_len_bytes);
     vgd_cmd_ctx_create_encode(&w, &cmd);
-    return simple(gpu, VGD_CMD_CTX_CREATE, ctx_id, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_CTX_CREATE, ctx_id, body, sizeof(body));
 }
 
 uint32_t vgd_guest_ctx_destroy(struct vgd_guest_gpu *gpu, uint32_t ctx_id)
 {
-    return simple(gpu, VGD_CMD_CTX_DESTROY, ctx_id, NULL, 0);
+    return vgd_guest_call_simple(gpu, VGD_CMD_CTX_DESTROY, ctx_id, NULL, 0);
 }
 
 static uint32_t ctx_resource(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id,
@@ -231,7 +238,7 @@ static uint32_t ctx_resource(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t 
     uint8_t body[VGD_CMD_CTX_RESOURCE_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     vgd_cmd_ctx_resource_encode(&w, &(struct vgd_cmd_ctx_resource){.resource_id = res_id});
-    return simple(gpu, type, ctx_id, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, type, ctx_id, body, sizeof(body));
 }
 
 uint32_t vgd_guest_ctx_attach(struct vgd_guest_gpu *gpu, uint32_t ctx_id, uint32_t res_id)
@@ -250,7 +257,7 @@ uint32_t vgd_guest_create_3d(struct vgd_guest_gpu *gpu, uint32_t ctx_id,
     uint8_t body[VGD_CMD_RESOURCE_CREATE_3D_SIZE];
     struct vgd_writer w = vgd_writer_of(body, sizeof(body));
     vgd_cmd_resource_create_3d_encode(&w, create);
-    return simple(gpu, VGD_CMD_RESOURCE_CREATE_3D, ctx_id, body, sizeof(body));
+    return vgd_guest_call_simple(gpu, VGD_CMD_RESOURCE_CREATE_3D, ctx_id, body, sizeof(body));
 }
 
 uint32_t vgd_guest_transfer_3d(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id,

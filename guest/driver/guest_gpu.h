@@ -138,6 +138,13 @@ void vgd_guest_gpu_end(struct vgd_guest_gpu *gpu, struct vgd_guest_command *cmd)
  *  up to @body_max bytes of the response body, zero filled. */
 uint32_t vgd_guest_gpu_call(struct vgd_guest_gpu *gpu, const struct vgd_guest_request *req,
                             void *out_body, uint32_t body_max);
+/** A control command without data, whose response is only a header. */
+uint32_t vgd_guest_call_simple(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id,
+                               const void *body, uint32_t body_bytes);
+/** The same with @entries as its data. */
+uint32_t vgd_guest_call_entries(struct vgd_guest_gpu *gpu, uint32_t type, uint32_t ctx_id,
+                                const void *body, uint32_t body_bytes,
+                                const struct vgd_mem_entry *entries, uint32_t n_entries);
 
 /*
  * Helpers: one command each; each returns the response's type (VGD_RESP_*), 0 for no answer.
