@@ -2,7 +2,6 @@
 #include "fixture.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,38 +11,6 @@
 
 #include "device.h"
 #include "log.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
-#endif
-#ifdef HAS_ASAN
-#include <sanitizer/lsan_interface.h>
-#endif
-
-bool fixture_leaked(void)
-{
-#ifdef HAS_ASAN
-    return __lsan_do_recoverable_leak_check() != 0;
-#else
-    return false;
-#endif
-}
-
-unsigned fixture_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    assert(dir != NULL);
-    unsigned n = 0;
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    (void)closedir(dir);
-    return n;
-}
 
 /* --- display --- */
 

@@ -15,6 +15,7 @@
 #include "fake.h"
 #include "gpu.h"
 #include "journal.h"
+#include "leaks.h"
 
 /* Guest memory. LOW ends where MIDDLE begins, at another place of the host; HIGH lies alone. */
 #define LOW_GPA 0x0ull
@@ -216,16 +217,14 @@ uint32_t events_of(const struct bench *b, enum event_kind kind);
 uint64_t state_of(struct bench *b);
 
 /* A test whose body must give back every byte and every fd. */
-bool fixture_leaked(void);
-unsigned fixture_fds(void);
 #define DEVICE_TEST(name)                                                                          \
     static void name##_body(void);                                                                 \
     Test(device, name)                                                                             \
     {                                                                                              \
-        unsigned fds = fixture_fds();                                                              \
+        unsigned fds = open_fds_count();                                                           \
         name##_body();                                                                             \
-        cr_assert_eq(fixture_fds(), fds, "fds leak");                                              \
-        cr_assert(!fixture_leaked(), "memory leaks");                                              \
+        cr_assert_eq(open_fds_count(), fds, "fds leak");                                           \
+        cr_assert(!leaked(), "memory leaks");                                                      \
     }                                                                                              \
     static void name##_body(void)
 

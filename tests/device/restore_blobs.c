@@ -497,7 +497,7 @@ DEVICE_TEST(the_journal_stays_small_with_many_maps)
     struct bench b;
     bench_open(&b, &(struct bench_setup){.with_journal = true});
     cr_assert_resp(ctx_create(&b, CTX, 0), OK_NODATA);
-    unsigned fds = fixture_fds();
+    unsigned fds = open_fds_count();
     for (uint32_t i = 0; i < 5000; i++) { /* create, map, write, read, unmap, destroy */
         cr_assert_resp(create_host_blob(&b, 1 + i, CTX, PAGE), OK_NODATA);
         cr_assert_resp(map_blob(&b, 1 + i, 0), OK_MAP_INFO);
@@ -512,7 +512,7 @@ DEVICE_TEST(the_journal_stays_small_with_many_maps)
         cr_assert_resp(unref(&b, 1 + i), OK_NODATA);
         cr_assert_eq(b.window.maps_count, 0);
     }
-    cr_assert_eq(fixture_fds(), fds);
+    cr_assert_eq(open_fds_count(), fds);
     replace(&b, false);
     cr_assert_eq(b.counters.resources_live, 0);
     cr_assert_eq(b.counters.maps_live, 0);

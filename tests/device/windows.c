@@ -323,7 +323,7 @@ DEVICE_TEST(B08_the_vmm_refuses)
     };
     struct bench b;
     prepare(&b, NULL, 2);
-    unsigned fds = fixture_fds();
+    unsigned fds = open_fds_count();
     for (int later = 0; later < 2; later++) {
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
             b.window.later = later;
@@ -336,7 +336,7 @@ DEVICE_TEST(B08_the_vmm_refuses)
             }
             cr_assert_eq(s.hdr.type, cases[i].resp, "0x%x", s.hdr.type);
             cr_assert_eq(s.resp_bytes, VGD_CTRL_HDR_SIZE);
-            cr_assert_eq(fixture_fds(), fds);
+            cr_assert_eq(open_fds_count(), fds);
             cr_assert_eq(b.counters.maps_live, 0);
             b.window.later = false;
             b.window.status = VGD_OK;

@@ -4,7 +4,6 @@
  * memory without an object behind it and CPU fences are the render server's own.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "call_guard.h"
+#include "leaks.h"
 #include "log.h"
 #include "loop.h"
 #include "render_server_fixture.h"
@@ -174,17 +174,6 @@ static bool wait_for_children(uint32_t wanted, pid_t *out)
     return n == wanted;
 }
 
-static uint32_t fds_count(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    uint32_t n = 0;
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    (void)closedir(dir);
-    return n;
-}
-
 Test(render_venus, says_what_it_is)
 {
     struct vgd_render_info info;
@@ -286,7 +275,7 @@ Test(render_venus, a_thousand_blobs_leave_nothing)
             bool done;
             cr_assert_eq(r->ops->fence(r, 1, 0, i, &done), VGD_OK); /* it has seen all of these */
             cr_assert(wait_for(&seen.fences_count, i == 99 ? 1 : 2, 5 * DEATH_SEEN_WITHIN_NS));
-            uint32_t now[3] = {fds_count(), entries_of(getpid(), "maps"),
+            uint32_t now[3] = {open_fds_count(), entries_of(getpid(), "maps"),
                                entries_of(child, "maps")};
             cr_assert(i == 99 || (now[0] == fds && now[1] == mappings && now[2] == child_mappings),
                       "%u, %u, %u were %u, %u, %u", now[0], now[1], now[2], fds, mappings,
@@ -377,13 +366,13 @@ Test(render_venus, guest_memory_is_used_where_it_lies)
 Test(render_venus, bad_blobs_are_refused_and_cost_nothing)
 {
     cr_assert_eq(create_context(1), VGD_OK);
-    uint32_t before = fds_count();
+    uint32_t before = open_fds_count();
     cr_expect_eq(create_blob(10, 1, 12345, PAGE), VGD_RANGE, "no such object");
     cr_expect_eq(create_blob(10, 2, 0, PAGE), VGD_NO_CONTEXT);
     struct vgd_render_blob blob = {
         .res_id = 10, .ctx_id = 1, .mem = VGD_BLOB_MEM_HOST3D, .size_bytes = PAGE};
     cr_expect_eq(r->ops->resource_create_blob(r, &blob), VGD_RANGE, "not mappable, no object");
-    cr_expect_eq(fds_count(), before);
+    cr_expect_eq(open_fds_count(), before);
     cr_expect_eq(seen.losses_count, 0);
     cr_expect_eq(create_blob(10, 1, 0, PAGE), VGD_OK, "the context works on");
 }
@@ -446,7 +435,7 @@ Test(render_venus, a_killed_process_is_a_lost_context_at_once)
         (void)close(file.fd);
         r->ops->resource_unref(r, 10);
         r->ops->context_destroy(r, 1);
-        uint32_t now = fds_count();
+        uint32_t now = open_fds_count();
         fds = i == 0 ? now : fds;
         cr_assert_eq(now, fds, "nothing leaks");
     }
@@ -483,7 +472,7 @@ Test(render_venus, without_the_server_nothing_hangs)
 
 Test(render_venus, three_hundred_contexts)
 {
-    uint32_t fds = fds_count();
+    uint32_t fds = open_fds_count();
     for (uint32_t round = 0; round < 2; round++) {
         uint32_t first = 1 + round * 300;
         uint32_t made = 0;
@@ -501,14 +490,14 @@ Test(render_venus, three_hundred_contexts)
         for (uint32_t id = first; id < first + 300; id++) {
             r->ops->context_destroy(r, id);
         }
-        cr_expect_eq(fds_count(), fds);
+        cr_expect_eq(open_fds_count(), fds);
     }
     cr_expect_eq(seen.losses_count, 0);
 }
 
 Test(render_venus, a_reset_drops_everything)
 {
-    uint32_t fds = fds_count();
+    uint32_t fds = open_fds_count();
     for (uint32_t round = 0; round < 3; round++) {
         for (uint32_t id = 1; id <= 5; id++) {
             bool done;
@@ -517,7 +506,7 @@ Test(render_venus, a_reset_drops_everything)
             cr_assert_eq(r->ops->fence(r, id, 0, id + round * 5, &done), VGD_OK);
         }
         r->ops->reset(r);
-        cr_expect_eq(fds_count(), fds);
+        cr_expect_eq(open_fds_count(), fds);
     }
     vgd_loop_turn(loop, 50);
     cr_expect_eq(seen.losses_count, 0);

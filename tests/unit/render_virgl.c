@@ -4,11 +4,11 @@
  * process of its own, which the library needs: it is one instance per process.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "leaks.h"
 #include "log.h"
 #include "loop.h"
 #include "virgl.h"
@@ -544,18 +544,6 @@ Test(render_virgl, a_bad_stream_is_an_error_for_its_context_only)
     expect_colour(1, 0, 0, 255);
 }
 
-static uint32_t open_fds(void)
-{
-    uint32_t n = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert_not_null(dir);
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    (void)closedir(dir);
-    return n;
-}
-
 static void try_export(bool supported)
 {
     struct vgd_dmabuf buffer = {.fd = -1};
@@ -649,16 +637,16 @@ Test(render_virgl, export_gives_an_fd_or_says_unsupported)
     struct vgd_render_info info;
     r->ops->info(r, &info);
     create_texture(2, 1);
-    uint32_t before = open_fds();
+    uint32_t before = open_fds_count();
     create_texture(1, 1);
     try_export(info.exports_dmabuf); /* the driver may keep some for the texture */
-    uint32_t after_one = open_fds();
+    uint32_t after_one = open_fds_count();
     for (int i = 0; i < 10; i++) {
         try_export(info.exports_dmabuf);
     }
-    cr_expect_eq(open_fds(), after_one, "no fd for each export");
+    cr_expect_eq(open_fds_count(), after_one, "no fd for each export");
     r->ops->resource_unref(r, 1);
-    cr_expect_leq(open_fds(), before, "no fd outlives the texture");
+    cr_expect_leq(open_fds_count(), before, "no fd outlives the texture");
 }
 
 Test(render_virgl, hardware_can_be_required)

@@ -4,7 +4,6 @@
  * scripted worker: vgd_worker_process_* is replaced by functions that record.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 #include "bytes.h"
 #include "channel.h"
 #include "fd.h"
+#include "leaks.h"
 #include "log.h"
 #include "session.h"
 #include "virtio_gpu.h"
@@ -50,7 +50,7 @@ static struct {
     struct vgd_link_queue_start queue_start; /* the last one */
     unsigned n_done;
     bool confirm; /* the worker confirms at once */
-    int fds_before;
+    unsigned fds_before;
 } t;
 
 bool vgd_worker_process_ready(const struct vgd_worker_process *p)
@@ -390,24 +390,13 @@ static void on_end(void *user, enum vgd_session_end how)
     t.how = how;
 }
 
-static int fds_open(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (readdir(d) != NULL) {
-        n++;
-    }
-    (void)closedir(d);
-    return n;
-}
-
 static void setup_with(uint64_t window_bytes)
 {
     memset(&t, 0, sizeof(t));
     n_to_confirm = 0;
     sends_fail = false;
     vgd_log_setup("test", VGD_LOG_ERROR);
-    t.fds_before = fds_open();
+    t.fds_before = open_fds_count();
     t.vault = calloc(1, sizeof(*t.vault));
     t.backend = -1;
     t.confirm = true;
@@ -441,7 +430,7 @@ static void finish(void)
     vgd_fd_closep(&t.backend);
     vgd_fd_closep(&t.ram);
     free(t.vault);
-    cr_assert_eq(fds_open(), t.fds_before, "descriptors left open");
+    cr_assert_eq(open_fds_count(), t.fds_before, "descriptors left open");
 }
 
 TestSuite(session, .init = setup, .fini = finish, .timeout = 30);

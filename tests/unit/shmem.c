@@ -252,7 +252,7 @@ Test(shmem, limit_of_maps)
 /* Each holds a descriptor of ours, and the front-end's messages need some, too. */
 Test(shmem, limit_of_waiting_maps)
 {
-    int before = fds_open();
+    unsigned before = open_fds_count();
     (void)fix_map(0, PAGE); /* the VMM does not look */
     for (uint64_t i = 1; i <= 16; i++) {
         uint64_t token = fix_map(i * PAGE, PAGE);
@@ -264,7 +264,7 @@ Test(shmem, limit_of_waiting_maps)
         uint64_t token = fix_map((32 + i) * PAGE, PAGE);
         expect_answer(token, VGD_LIMIT);
     }
-    cr_assert_leq(fds_open(), before + 17);
+    cr_assert_leq(open_fds_count(), before + 17);
     (void)vmm_serve();
     uint64_t token = fix_map(200 * PAGE, PAGE);
     (void)vmm_serve();
@@ -390,7 +390,7 @@ Test(shmem, an_unmap_without_a_channel)
 Test(shmem, no_channel)
 {
     fix_end();
-    fds_before = fds_open();
+    fds_before = open_fds_count();
     memset(&f, 0, sizeof(f));
     memset(f.answers, 0xff, sizeof(f.answers));
     f.vmm = -1;
@@ -509,7 +509,7 @@ Test(shmem_late, the_channel_is_full)
 Test(shmem, a_thousand_maps_and_unmaps_leave_nothing)
 {
     map_well(0, PAGE);
-    int before = fds_open();
+    unsigned before = open_fds_count();
     for (unsigned i = 0; i < 1000; i++) {
         uint64_t offset = (1 + i % 8) * 64 * PAGE, len = (1 + i % 5) * PAGE;
         uint64_t map = fix_map(offset, len);
@@ -527,7 +527,7 @@ Test(shmem, a_thousand_maps_and_unmaps_leave_nothing)
         expect_answer(map, VGD_OK);
         expect_answer(unmap, VGD_OK);
     }
-    cr_assert_eq(fds_open(), before);
+    cr_assert_eq(open_fds_count(), before);
     cr_assert_eq(fix_status().live_count, 1);
 }
 

@@ -7,7 +7,6 @@
 #define SHMEM_FIXTURE_H
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -254,17 +253,6 @@ static inline struct vgd_shmem_status fix_status(void)
     struct vgd_shmem_status st;
     vgd_shmem_get_status(f.sh, &st);
     return st;
-}
-
-static inline int fds_open(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (readdir(d) != NULL) {
-        n++;
-    }
-    (void)closedir(d);
-    return n;
 }
 
 /* Let the deadline pass. */

@@ -5,20 +5,21 @@
 
 #include <criterion/criterion.h>
 
+#include "leaks.h"
 #include "shmem_fixture.h"
 
-static int fds_before;
+static unsigned fds_before;
 
 static inline void setup(void)
 {
-    fds_before = fds_open();
+    fds_before = open_fds_count();
     fix_start(16, 0);
 }
 
 static inline void teardown(void)
 {
     fix_end();
-    cr_assert_eq(fds_open(), fds_before, "descriptors left open");
+    cr_assert_eq(open_fds_count(), fds_before, "descriptors left open");
 }
 
 static inline void expect_answer(uint64_t token, int status)
@@ -59,7 +60,7 @@ static inline void map_well(uint64_t offset, uint64_t len)
 
 static inline void setup_quick(void)
 {
-    fds_before = fds_open();
+    fds_before = open_fds_count();
     fix_start(16, QUICK_DEADLINE_MS);
 }
 

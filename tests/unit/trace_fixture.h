@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "leaks.h"
 #include "trace_out.h"
 #include "trace_reader.h"
 #include "virtio_gpu.h"
@@ -21,15 +22,6 @@
 #define START_REALTIME_NS UINT64_C(1700000000000000000)
 #define START_MONOTONIC_NS UINT64_C(5000000000)
 #define MS UINT64_C(1000000)
-
-static inline unsigned open_fds_count(void)
-{
-    unsigned n = 0;
-    for (int fd = 0; fd < 1024; fd++) {
-        n += fcntl(fd, F_GETFD) >= 0;
-    }
-    return n;
-}
 
 /* A file without a name, which can grow and shrink. */
 static inline int file_create(void)

@@ -8,7 +8,6 @@
 #define VHOST_FIXTURE_H
 
 #include <assert.h>
-#include <dirent.h>
 #include <endian.h>
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
@@ -21,30 +20,8 @@
 
 #include "fd.h"
 #include "guest_memory.h"
+#include "leaks.h"
 #include "virtqueue.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define VHOST_HAS_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define VHOST_HAS_ASAN 1
-#endif
-#ifdef VHOST_HAS_ASAN
-#include <sanitizer/lsan_interface.h>
-#endif
-
-static inline unsigned open_fds_count(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    assert(dir != NULL);
-    unsigned n = 0;
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    (void)closedir(dir);
-    return n;
-}
 
 /* Mappings of files made by memfd_create: the leak checker does not know them. */
 static inline unsigned memfd_mappings_count(void)
@@ -58,16 +35,6 @@ static inline unsigned memfd_mappings_count(void)
     }
     (void)fclose(maps);
     return n;
-}
-
-/* A test process leaves through _exit, past the leak checker: ask it here. */
-static inline bool leaked(void)
-{
-#ifdef VHOST_HAS_ASAN
-    return __lsan_do_recoverable_leak_check() != 0;
-#else
-    return false;
-#endif
 }
 
 /* Criterion ignores failures in a fixture's end, so the checks wrap the body. */

@@ -4,13 +4,13 @@
 #define VGD_TEST_VTEST_FIXTURE_H
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "fd.h"
+#include "leaks.h"
 #include "loop.h"
 #include "vtest.h"
 #include "vtest_bridge.h"
@@ -20,24 +20,12 @@ struct bed {
     struct vgd_loop *loop;
     struct vgd_vtest_device *dev;
     struct vgd_vtest_bridge *bridge;
-    int fds_before;
+    unsigned fds_before;
 };
-
-static inline int open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert_not_null(dir);
-    int n = 0;
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    (void)closedir(dir);
-    return n;
-}
 
 static inline struct bed bed_begin(void)
 {
-    struct bed b = {.fds_before = open_fds()};
+    struct bed b = {.fds_before = open_fds_count()};
     b.loop = vgd_loop_create();
     b.dev = vtest_fake_create(64);
     b.bridge = vgd_vtest_bridge_create(b.loop, b.dev);
@@ -72,7 +60,8 @@ static inline void bed_end(struct bed *b)
     vgd_vtest_bridge_destroy(b->bridge);
     vtest_fake_destroy(b->dev);
     vgd_loop_destroy(b->loop);
-    cr_assert_eq(open_fds(), b->fds_before, "%d descriptors, %d before", open_fds(), b->fds_before);
+    cr_assert_eq(open_fds_count(), b->fds_before, "%d descriptors, %d before", open_fds_count(),
+                 b->fds_before);
 }
 
 static inline void put(int fd, const void *bytes, size_t n_bytes)

@@ -5,7 +5,6 @@
  * SCRIPTED_PROCESS is the stand-in for both.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 
 #include "fd.h"
 #include "frames.h"
+#include "leaks.h"
 #include "log.h"
 #include "render_server.h"
 #include "worker_process.h"
@@ -28,21 +28,10 @@ static struct {
     int frames_fd;
     unsigned ready, gone, failed;
     char folder[64];
-    int fds_before;
+    unsigned fds_before;
     bool virgl;    /* wanted, too */
     pid_t earlier; /* a child that is not ours to end; 0: none */
 } t;
-
-static int fds_open(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (readdir(d) != NULL) {
-        n++;
-    }
-    (void)closedir(d);
-    return n;
-}
 
 static void on_ready(void *user, const struct vgd_link_ready *ready, bool again)
 {
@@ -153,7 +142,7 @@ static void setup(void)
     memset(&t, 0, sizeof(t));
     vgd_log_setup("test", VGD_LOG_ERROR);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    t.fds_before = fds_open();
+    t.fds_before = open_fds_count();
     t.loop = vgd_loop_create();
     t.frames_fd = vgd_memfd_create("test-frames", VGD_FRAMES_BYTES);
     (void)snprintf(t.folder, sizeof(t.folder), "/tmp/vgd-wp.XXXXXX");
@@ -169,7 +158,7 @@ static void teardown(void)
     char command[128];
     (void)snprintf(command, sizeof(command), "rm -rf %s", t.folder);
     cr_assert_eq(system(command), 0);
-    cr_assert_eq(fds_open(), t.fds_before, "descriptors left open");
+    cr_assert_eq(open_fds_count(), t.fds_before, "descriptors left open");
 }
 
 TestSuite(worker_process, .init = setup, .fini = teardown, .timeout = 60);
@@ -373,13 +362,13 @@ Test(worker_process, deaths_leave_no_descriptors)
 {
     start("want", "");
     turn_until_ready(1);
-    int before = fds_open();
+    unsigned before = open_fds_count();
     for (unsigned i = 0; i < 20; i++) {
         (void)kill(i % 2 != 0 ? status().pid : status().server_pid, SIGKILL);
         turn_until_ready(2 + i);
     }
     turn_until_children(2);
-    cr_assert_eq(fds_open(), before);
+    cr_assert_eq(open_fds_count(), before);
 }
 
 /* Of another version, or no render server at all: what else the worker has goes on. */

@@ -135,7 +135,7 @@ Test(layer_driver, nothing_is_left_of_1000_allocations)
     unsigned maps = 0;
     for (unsigned cycle = 0; cycle < 1010; cycle++) {
         if (cycle == 10) { /* after the driver has warmed up */
-            fds = count_fds();
+            fds = open_fds_count();
             maps = count_maps();
         }
         VkDeviceMemory memory;
@@ -148,7 +148,7 @@ Test(layer_driver, nothing_is_left_of_1000_allocations)
         (void)close(fd);
         free_memory(&d, &m);
     }
-    cr_assert_eq(count_fds(), fds);
+    cr_assert_eq(open_fds_count(), fds);
     cr_assert_eq(count_maps(), maps);
 }
 
@@ -167,11 +167,11 @@ Test(layer_driver, a_destroyed_device_leaves_nothing)
         cr_assert_geq(count_maps(), 10);
         close_device(&other);
         if (cycle == 1) {
-            fds = count_fds();
+            fds = open_fds_count();
             maps = count_maps();
         }
     }
-    cr_assert_eq(count_fds(), fds);
+    cr_assert_eq(open_fds_count(), fds);
     cr_assert_eq(count_maps(), maps);
     cr_assert_eq(maps, 0u);
 }

@@ -347,7 +347,7 @@ Test(layer_fake, imports_are_aligned_and_keep_their_flags)
     open_all(true);
     struct device d;
     open_device(gpus[FAKE_LIKE_NVIDIA], &d);
-    unsigned fds = count_fds();
+    unsigned fds = open_fds_count();
     const VkDeviceSize sizes[] = {1, 4095, 4096, 4097, FAKE_ALIGN_BYTES, FAKE_ALIGN_BYTES + 1};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         VkMemoryDedicatedAllocateInfo dedicated = {
@@ -379,7 +379,7 @@ Test(layer_fake, imports_are_aligned_and_keep_their_flags)
         cr_assert_lt(seen()->last_bytes, sizes[i] + FAKE_ALIGN_BYTES);
         vkFreeMemory(d.device, memory, NULL);
     }
-    cr_assert_eq(count_fds(), fds);
+    cr_assert_eq(open_fds_count(), fds);
     cr_assert_eq(count_maps(), 0u);
     close_device(&d);
 }
@@ -389,13 +389,13 @@ Test(layer_fake, a_driver_that_refuses_leaves_nothing)
     open_all(true);
     struct device d;
     open_device(gpus[FAKE_LIKE_NVIDIA], &d);
-    unsigned fds = count_fds();
+    unsigned fds = open_fds_count();
     for (unsigned i = 0; i < 100; i++) {
         VkDeviceMemory memory;
         cr_assert_eq(try_allocate(&d, FAKE_UNLUCKY_BYTES, 1, &memory),
                      VK_ERROR_OUT_OF_DEVICE_MEMORY);
     }
-    cr_assert_eq(count_fds(), fds);
+    cr_assert_eq(open_fds_count(), fds);
     cr_assert_eq(count_maps(), 0u);
     cr_assert_eq(seen()->live_memories, 0u);
     close_device(&d);

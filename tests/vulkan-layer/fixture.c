@@ -2,7 +2,6 @@
 #include "fixture.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,18 +301,6 @@ void device_clear(const struct device *d, VkImage image, VkClearColorValue colou
     vkCmdClearColorImage(d->commands, image, VK_IMAGE_LAYOUT_GENERAL, &colour, 1,
                          &barrier.subresourceRange);
     end_and_wait(d);
-}
-
-unsigned count_fds(void)
-{
-    unsigned n = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    cr_assert_not_null(folder);
-    while (readdir(folder) != NULL) {
-        n++;
-    }
-    (void)closedir(folder);
-    return n;
 }
 
 unsigned count_maps(void)

@@ -11,6 +11,8 @@
 
 #include <vulkan/vulkan.h>
 
+#include "leaks.h"
+
 #define DMA_BUF VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT
 
 /** The layer's environment. @host_memory: its memory part; @uuid: narrow to this, or NULL. */
@@ -75,7 +77,6 @@ void device_copy(const struct device *d, const struct memory *from, const struct
 void device_clear(const struct device *d, VkImage image, VkClearColorValue colour);
 
 /** Open fds, and lines of /proc/self/maps that are of our files. */
-unsigned count_fds(void);
 unsigned count_maps(void);
 
 #endif
