@@ -156,13 +156,14 @@ static void deadline_passed(void *user)
     vgd_worker_process_kill(s->config.worker, "it does not confirm within the stop deadline");
 }
 
-/* Ring may run: tell the worker, if there is one and all is known. */
+/* Ring may run: tell the worker, if there is one, all is known, and nothing of an earlier guest is
+ * left: a ring that ran sooner would leave a record in a vault that is still to be forgotten. */
 void vgd_session_start_if_due(struct vgd_session *s, uint32_t idx)
 {
     struct vgd_vring *v = &s->vrings[idx];
     /* Without VHOST_USER_F_PROTOCOL_FEATURES rings are enabled from the start. */
     bool enabled = v->enabled || (s->features_acked & (1ull << VGD_VU_F_PROTOCOL_FEATURES)) == 0;
-    if (v->running || !v->kicked || !enabled || !v->has_addr || v->size == 0 ||
+    if (v->running || !v->kicked || !enabled || !v->has_addr || v->size == 0 || s->reset_seq != 0 ||
         !vgd_worker_process_ready(s->config.worker)) {
         return;
     }
@@ -244,6 +245,14 @@ bool vgd_session_stop(struct vgd_session *s, uint32_t idx, const struct vgd_vu_h
     return true;
 }
 
+/* Have the worker clear the vault. Nobody needs to wait for it. */
+static void send_reset(struct vgd_session *s)
+{
+    struct vgd_link_request m = {.request_seq = vgd_session_new_seq(s)};
+    s->reset_seq = m.request_seq;
+    (void)vgd_session_to_worker(s, VGD_LINK_RESET, &m, sizeof(m), NULL, 0);
+}
+
 /* The guest starts from nothing. @hdr: the message that said so, answered when it is done. */
 bool vgd_session_reset_device(struct vgd_session *s, const struct vgd_vu_hdr *hdr)
 {
@@ -258,14 +267,14 @@ bool vgd_session_reset_device(struct vgd_session *s, const struct vgd_vu_hdr *hd
     vgd_shmem_forget(s->shmem); /* a VMM drops all maps at a reset by itself; QEMU does */
     bool was_ready = vgd_worker_process_ready(s->config.worker);
     vgd_worker_process_forget(s->config.worker);
-    struct vgd_link_request m = {.request_seq = vgd_session_new_seq(s)};
     if (!was_ready) {
         return false;
     }
-    (void)vgd_session_to_worker(s, VGD_LINK_RESET, &m, sizeof(m), NULL, 0);
-    vgd_session_wait_for(s, WAIT_CONFIRM, hdr, m.request_seq);
+    send_reset(s);
+    vgd_session_wait_for(s, WAIT_CONFIRM, hdr, s->reset_seq);
     return true;
 }
+
 static void channel_ready(void *user, uint32_t events)
 {
     struct vgd_session *s = user;
@@ -324,12 +333,12 @@ void vgd_session_worker_ready(struct vgd_session *s, const struct vgd_link_ready
                                     sizeof(s->regions[i].region), &s->regions[i].fd, 1);
     }
     if (again && s->forget_vault) {
-        struct vgd_link_request m = {.request_seq = 0}; /* nobody waits for it */
-        (void)vgd_session_to_worker(s, VGD_LINK_RESET, &m, sizeof(m), NULL, 0);
+        send_reset(s);
     } else if (again) {
         (void)vgd_session_to_worker(s, VGD_LINK_RESTORE, NULL, 0, NULL, 0);
+    } else {
+        s->forget_vault = false; /* it has an empty one */
     }
-    s->forget_vault = false;
     vgd_display_writer_worker_started(s->display);
     for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
         vgd_session_start_if_due(s, i);
@@ -337,10 +346,33 @@ void vgd_session_worker_ready(struct vgd_session *s, const struct vgd_link_ready
     if (s->wait == WAIT_READY) {
         wait_over(s);
     }
+    if (s->reset_seq != 0) { /* the rings wait for it */
+        vgd_timer_start(s->deadline, VGD_STOP_DEADLINE_MS * VGD_NS_PER_MS);
+    }
+}
+
+/* A RESET is done. One that answers a message starts no rings: that guest has none. */
+static void reset_confirmed(struct vgd_session *s)
+{
+    s->forget_vault = false;
+    bool is_answer = s->wait == WAIT_CONFIRM && s->wait_seq == s->reset_seq;
+    s->reset_seq = 0;
+    if (is_answer) {
+        return;
+    }
+    if (s->wait == WAIT_NONE) {
+        vgd_timer_stop(s->deadline);
+    }
+    for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
+        vgd_session_start_if_due(s, i);
+    }
 }
 
 static void confirmed(struct vgd_session *s, const struct vgd_link_done *done)
 {
+    if (done->request_seq != 0 && done->request_seq == s->reset_seq) {
+        reset_confirmed(s);
+    }
     if (done->request_seq == 0 || s->wait == WAIT_NONE || done->request_seq != s->wait_seq) {
         return;
     }
@@ -356,8 +388,6 @@ static void confirmed(struct vgd_session *s, const struct vgd_link_done *done)
             vgd_session_refuse(s, &s->wait_hdr, "guest memory cannot be mapped");
         }
         return;
-    } else {
-        s->forget_vault = false; /* if it was a reset, it is done */
     }
     wait_over(s);
 }
@@ -416,6 +446,8 @@ void vgd_session_worker_gone(struct vgd_session *s)
 {
     vgd_display_writer_worker_gone(s->display);
     vgd_shmem_worker_gone(s->shmem);
+    s->reset_seq = 0; /* if it was not confirmed, the next one is told */
+    vgd_timer_stop(s->deadline);
     const struct vgd_vault *vault = vgd_worker_process_vault(s->config.worker);
     for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
         struct vgd_vring *v = &s->vrings[i];

@@ -63,8 +63,9 @@ struct vgd_session {
     struct vgd_session_region regions[VGD_MEM_REGIONS_MAX];
     uint32_t n_regions;
     struct vgd_vring vrings[VGD_QUEUES_COUNT];
-    bool had_ring;     /* some ring has run: a worker may be the guest's by now */
-    bool forget_vault; /* the guest was reset and no worker has cleared the vault yet */
+    bool had_ring;      /* some ring has run: a worker may be the guest's by now */
+    bool forget_vault;  /* the guest was reset and no worker has said that it cleared the vault */
+    uint32_t reset_seq; /* of a RESET that is not confirmed yet; 0: none */
 
     enum vgd_session_wait wait;
     uint32_t wait_seq, wait_queue;

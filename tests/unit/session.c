@@ -44,7 +44,7 @@ static struct {
     unsigned ended;
     enum vgd_session_end how;
     /* Sent to the worker. */
-    unsigned n_mem_tables, n_resets;
+    unsigned n_mem_tables, n_resets, n_restores, n_starts;
     struct vgd_link_mem_table mem_table;
     struct vgd_link_window_done done;
     struct vgd_link_queue_start queue_start; /* the last one */
@@ -128,6 +128,10 @@ bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type ty
         break;
     case VGD_LINK_QUEUE_START:
         memcpy(&t.queue_start, payload, sizeof(t.queue_start));
+        t.n_starts++;
+        break;
+    case VGD_LINK_RESTORE:
+        t.n_restores++;
         break;
     case VGD_LINK_WINDOW_DONE:
         memcpy(&t.done, payload, sizeof(t.done));
@@ -797,6 +801,79 @@ Test(session, a_reset_that_only_a_ring_tells_of)
     struct vgd_vu_shmem_map map;
     int fd;
     cr_assert_not(backend_take(&request, &map, &fd), "the VMM dropped them by itself");
+}
+
+static void worker_dies(void)
+{
+    t.worker.ready = false;
+    vgd_session_worker_gone(t.s);
+}
+
+static void worker_follows(void)
+{
+    t.worker.ready = true;
+    vgd_session_worker_ready(t.s, &(struct vgd_link_ready){.features = 0x3b}, true);
+}
+
+/* The guest is reset while no worker is there. What the dead one left is forgotten once a worker
+ * says so, not once it was told; and until then no ring of the new guest writes to it. */
+Test(session, a_reset_counts_when_a_worker_has_done_it)
+{
+    running();
+    stop_rings();
+    worker_dies();
+    tell(VGD_VU_RESET_DEVICE, 0, NULL, 0, NULL, 0);
+    cr_assert_eq(t.n_resets, 0, "nobody is there to be told");
+    t.confirm = false;
+    worker_follows();
+    cr_assert_eq(t.n_resets, 1);
+    cr_assert_eq(t.n_restores, 0);
+    worker_dies(); /* before it did */
+    worker_follows();
+    cr_assert_eq(t.n_resets, 2);
+    cr_assert_eq(t.n_restores, 0, "an earlier guest's device comes back");
+
+    worker_dies();
+    memory_table(0, NULL); /* the next guest's driver */
+    start_rings(0);
+    t.n_starts = 0;
+    worker_follows();
+    cr_assert_eq(t.n_resets, 3);
+    turn();
+    cr_assert_eq(t.n_starts, 0, "a ring runs on what is still to be forgotten");
+    t.confirm = true;
+    turn();
+    cr_assert_eq(t.n_starts, 2);
+    cr_assert_not(t.queue_start.recover);
+
+    worker_dies();
+    worker_follows();
+    cr_assert_eq(t.n_resets, 3);
+    cr_assert_eq(t.n_restores, 1);
+    cr_assert_not(t.worker.killed);
+}
+
+/* One that does not do it at all is as one that does not stop. */
+Test(session, a_reset_that_no_worker_does)
+{
+    running();
+    stop_rings();
+    worker_dies();
+    tell(VGD_VU_RESET_DEVICE, 0, NULL, 0, NULL, 0);
+    t.confirm = false;
+    worker_follows();
+    worker_dies(); /* in time: its deadline is not the next one's */
+    uint64_t until_ns = vgd_now_ns() + (VGD_STOP_DEADLINE_MS + 200) * 1000000ull;
+    while (vgd_now_ns() < until_ns) {
+        vgd_loop_turn(t.loop, 50);
+    }
+    cr_assert_not(t.worker.killed);
+    worker_follows();
+    until_ns = vgd_now_ns() + (VGD_STOP_DEADLINE_MS + 2000) * 1000000ull;
+    while (!t.worker.killed && vgd_now_ns() < until_ns) {
+        vgd_loop_turn(t.loop, 50);
+    }
+    cr_assert(t.worker.killed);
 }
 
 Test(session, a_worker_dies_with_maps)
