@@ -26,6 +26,9 @@
 #define VGD_READY_DEADLINE_MS                                                                      \
     60000u /* a cold start of a GL driver in an emulated VM takes seconds */
 
+/* A worker that is not dead so long after SIGKILL hangs in the kernel; nobody waits for it. */
+#define VGD_WORKER_HANG_MS 3000u
+
 #define VGD_EARLIER_CHILDREN_MAX 32u
 
 struct vgd_worker_process;
@@ -41,6 +44,7 @@ struct vgd_worker_process_config {
     bool require_hardware;
     uint32_t n_scanouts;
     uint32_t restart_window_ms; /* VGD_RESTART_WINDOW_MS unless a test is in a hurry */
+    uint32_t hang_ms;           /* 0: VGD_WORKER_HANG_MS */
     int frames_fd;              /* borrowed */
     /* Children that are not ours to end: a shell that starts something, then becomes us, has some.
      * Every other one is a stray once a worker is dead. */
@@ -51,7 +55,7 @@ struct vgd_worker_process_config {
     void (*on_ready)(void *user, const struct vgd_link_ready *ready, bool again);
     /** Any later message. */
     void (*on_message)(void *user, struct vgd_link_message *msg);
-    /** It is gone (another one follows by itself). */
+    /** It is gone, or was killed and never runs again (another one follows by itself). */
     void (*on_gone)(void *user);
     /** It cannot be started at all, or not as asked for. Final; said in the log. */
     void (*on_failed)(void *user);
