@@ -234,6 +234,8 @@ void vgd_list_remove(struct vgd_gpu_request *req);
 VGD_MUST_CHECK enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call);
 /** The command is done with @status: answer it, or let it wait for its fence. */
 void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status);
+/** Answer with @type, without a fence of the renderer's: when all before it on its timeline is. */
+void vgd_fence_refuse(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type);
 /**
  * Let a command that the window will answer take its place: in its timeline, with a fence of its
  * own, or among window_waiters. Fails as the renderer's fence does; then @req is on no list.

@@ -71,14 +71,15 @@ static struct ring ring_of(const struct vgd_ctrl_hdr *hdr)
     return (struct ring){0};
 }
 
-/* The list of a fenced command's timeline; NULL if its context has gone. */
+/* The list of a fenced command's timeline; NULL if its context has gone, or there is none. */
 static struct vgd_gpu_waiters *timeline_of(struct vgd_gpu *gpu, const struct vgd_ctrl_hdr *hdr)
 {
     if ((hdr->flags & VGD_FLAG_INFO_RING_IDX) == 0) {
         return &gpu->device_timeline;
     }
     const struct vgd_context *ctx = vgd_context_find(gpu, hdr->ctx_id);
-    return ctx == NULL || ctx->timelines == NULL ? NULL : &ctx->timelines[hdr->ring_idx];
+    bool there = ctx != NULL && ctx->timelines != NULL && hdr->ring_idx <= VGD_RING_IDX_MAX;
+    return there ? &ctx->timelines[hdr->ring_idx] : NULL;
 }
 
 enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call)
@@ -166,6 +167,24 @@ static struct vgd_gpu_waiters *fence_list(struct vgd_gpu *gpu, const struct vgd_
     return ctx != NULL && ctx->lost ? NULL : timeline_of(gpu, hdr);
 }
 
+/* There is nothing to wait for but what is before it. */
+static void answer_behind(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list,
+                          struct vgd_gpu_request *req, uint32_t type)
+{
+    if (list == NULL || list->last == NULL) {
+        vgd_gpu_answer(gpu, req, type);
+        return;
+    }
+    req->priv.fence_seq = list->last->priv.fence_seq;
+    req->priv.resp_type = type;
+    vgd_list_append(list, req);
+}
+
+void vgd_fence_refuse(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type)
+{
+    answer_behind(gpu, fence_list(gpu, req), req, type);
+}
+
 void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status)
 {
     struct vgd_gpu_waiters *list = fence_list(gpu, req);
@@ -185,15 +204,7 @@ void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd
             return;
         }
     }
-    /* Nothing to wait for but what is before it. */
-    uint32_t type = vgd_gpu_resp_of(status);
-    if (list->last == NULL) {
-        vgd_gpu_answer(gpu, req, type);
-        return;
-    }
-    req->priv.fence_seq = list->last->priv.fence_seq;
-    req->priv.resp_type = type;
-    vgd_list_append(list, req);
+    answer_behind(gpu, list, req, vgd_gpu_resp_of(status));
 }
 
 enum vgd_status vgd_fence_hold(struct vgd_gpu *gpu, struct vgd_gpu_request *req)

@@ -238,7 +238,7 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
     } else if (fenceable) {
         vgd_fence_finish(gpu, req, st);
     } else {
-        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(st), 0);
+        vgd_fence_refuse(gpu, req, vgd_gpu_resp_of(st));
     }
 }
 
@@ -274,7 +274,7 @@ void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
             break;
         }
     }
-    vgd_gpu_reply(gpu, req, type, 0);
+    vgd_fence_refuse(gpu, req, type);
 }
 
 void vgd_gpu_limits_default(struct vgd_gpu_limits *limits)

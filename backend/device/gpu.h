@@ -138,7 +138,8 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
  * go of something (UNREF, DETACH_BACKING, CTX_DETACH, CTX_DESTROY, UNMAP_BLOB) are done if they
  * were not, and get OK: the guest will use the id again whatever we answer. What a MAP_BLOB may
  * have brought into the region is taken out again. Call after vgd_gpu_restore and
- * vgd_gpu_set_features, oldest first. Uses complete().
+ * vgd_gpu_set_features, oldest first; or for one command that cannot be executed. Uses complete(),
+ * and with a fence only after what is before it on its timeline.
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
 
