@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* One file, though a long one: display, window, guest memory and commands are parts of one bench,
+ * which every test of the suite opens whole. */
 #include "fixture.h"
 
 #include <assert.h>
