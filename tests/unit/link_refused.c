@@ -106,17 +106,17 @@ static void refused_for_a_while(int with)
     cr_assert_eq(open_fds_count(), fds);
 }
 
-Test(link, too_many_descriptors_on_their_way)
+Test(link_refused, too_many_descriptors_on_their_way)
 {
     refused_for_a_while(ETOOMANYREFS);
 }
 
-Test(link, no_memory_for_messages)
+Test(link_refused, no_memory_for_messages)
 {
     refused_for_a_while(ENOBUFS);
 }
 
-Test(link, ended_while_it_waits)
+Test(link_refused, ended_while_it_waits)
 {
     unsigned fds = open_fds_count();
     open_links();
