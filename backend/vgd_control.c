@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "fd.h"
 #include "log.h"
 #include "vgd.h"
 
@@ -80,6 +81,20 @@ static struct json_object *window_status(const struct vgd_shmem_status *st, uint
     return out;
 }
 
+static void add_trace(struct json_object *out, const struct vgd_recording_status *st)
+{
+    add_string(out, "state", st->name);
+    add_string(out, "why", st->why);
+    add_u64(out, "records", st->records);
+    add_u64(out, "bytes_in", st->bytes_in);
+    add_u64(out, "bytes_out", st->bytes_out);
+    add_u64(out, "gaps", st->gaps);
+    add_u64(out, "lost_records", st->lost_records);
+    add_u64(out, "lost_bytes", st->lost_bytes);
+    add_u64(out, "memory_bytes", st->memory_bytes);
+    (void)json_object_object_add(out, "seconds", json_object_new_double(st->seconds));
+}
+
 static struct json_object *session_status(const struct vgd *vgd)
 {
     struct json_object *out = json_object_new_object();
@@ -107,6 +122,19 @@ static struct json_object *session_status(const struct vgd *vgd)
     return out;
 }
 
+/* NULL: nothing has been recorded. */
+static struct json_object *trace_status(const struct vgd *vgd)
+{
+    struct vgd_recording_status st;
+    vgd_recording_get_status(vgd->recording, &st);
+    if (st.state == VGD_RECORDING_NONE) {
+        return NULL;
+    }
+    struct json_object *out = json_object_new_object();
+    add_trace(out, &st);
+    return out;
+}
+
 static void control_status(void *user, struct json_object *out)
 {
     const struct vgd *vgd = user;
@@ -115,6 +143,7 @@ static void control_status(void *user, struct json_object *out)
     (void)json_object_object_add(out, "worker", worker_status(vgd));
     (void)json_object_object_add(out, "session", session_status(vgd));
     (void)json_object_object_add(out, "device", device_status(vgd));
+    (void)json_object_object_add(out, "trace", trace_status(vgd));
 }
 
 static enum vgd_status control_screenshot(void *user, uint32_t scanout_idx, uint64_t token)
@@ -146,6 +175,47 @@ void vgd_control_session_snapshot(void *user, uint32_t question, enum vgd_status
     }
 }
 
+static bool control_trace_start(void *user, int *fd, uint32_t picture_ms, const char **why)
+{
+    struct vgd *vgd = user;
+    if (vgd->quitting) {
+        vgd_fd_closep(fd);
+        *why = "this vgd is about to end";
+        return false;
+    }
+    uint32_t ms = picture_ms == VGD_CONTROL_NO_PICTURES ? VGD_LINK_TRACE_NO_PIXELS : picture_ms;
+    return vgd_recording_start(vgd->recording, fd, ms, vgd_worker_process_ready(vgd->worker),
+                               why) == VGD_OK;
+}
+
+static enum vgd_status control_trace_stop(void *user)
+{
+    struct vgd *vgd = user;
+    struct vgd_recording_status st;
+    if (!vgd_recording_stop(vgd->recording)) {
+        return VGD_UNSUPPORTED;
+    }
+    vgd_recording_get_status(vgd->recording, &st);
+    return st.state == VGD_RECORDING_STOPPING ? VGD_AGAIN : VGD_OK;
+}
+
+static void control_trace(void *user, struct json_object *out)
+{
+    const struct vgd *vgd = user;
+    struct vgd_recording_status st;
+    vgd_recording_get_status(vgd->recording, &st);
+    add_trace(out, &st);
+}
+
+/* The worker that there is, and through our own level all that come. */
+static void control_log_level(void *user, enum vgd_log_level level)
+{
+    struct vgd *vgd = user;
+    vgd_log_set_level(level);
+    struct vgd_link_u64 m = {.value = level};
+    (void)vgd_worker_process_send(vgd->worker, VGD_LINK_LOG_LEVEL, &m, sizeof(m), NULL, 0);
+}
+
 void vgd_control_open(struct vgd *vgd)
 {
     char path[VGD_PATH_BYTES];
@@ -162,7 +232,12 @@ void vgd_control_open(struct vgd *vgd)
     struct vgd_control_config config = {
         .loop = vgd->loop,
         .path = path,
-        .ops = {.status = control_status, .screenshot = control_screenshot},
+        .ops = {.status = control_status,
+                .screenshot = control_screenshot,
+                .trace_start = control_trace_start,
+                .trace_stop = control_trace_stop,
+                .trace = control_trace,
+                .log_level = control_log_level},
         .user = vgd,
     };
     (void)!vgd_control_create(&config, &vgd->control); /* says why itself */
