@@ -16,6 +16,7 @@
 struct vgdctl_args {
     const char *control_path; /* NULL: the only live socket; strings are argv's */
     bool json;
+    const char *pictures;     /* NULL: not said */
     const char *const *words; /* behind the command's own name */
     int n_words;
 };
@@ -48,5 +49,7 @@ bool vgdctl_show(const struct vgdctl_args *args, const char *request, const char
 /* The commands. False: it failed, and all is said. */
 bool vgdctl_status(const struct vgdctl_args *args);
 bool vgdctl_screenshot(const struct vgdctl_args *args);
+bool vgdctl_trace(const struct vgdctl_args *args);
+bool vgdctl_log_level(const struct vgdctl_args *args);
 
 #endif

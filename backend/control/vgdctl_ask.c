@@ -14,7 +14,7 @@
 #include "control.h"
 #include "fd.h"
 
-#define REPLY_TIMEOUT_S 10 /* longer than a screenshot may take */
+#define REPLY_TIMEOUT_S 15 /* longer than the end of a recording may take */
 #define SOCKETS_MAX 64u
 
 void vgdctl_complain(const char *format, ...)
