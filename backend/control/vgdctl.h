@@ -16,13 +16,17 @@
 struct vgdctl_args {
     const char *control_path; /* NULL: the only live socket; strings are argv's */
     bool json;
-    const char *pictures;     /* NULL: not said */
+    const char *pictures, *interval; /* NULL: not said */
+    bool once;
     const char *const *words; /* behind the command's own name */
     int n_words;
 };
 
 /** A line on standard error, with our name before it. */
 void vgdctl_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Called before a complaint is printed: who has the terminal to himself gives it back. NULL: nobody
+ * has. */
+extern void (*vgdctl_before_complaint)(void);
 /** @text without what a terminal would act on. */
 void vgdctl_put_clean(FILE *to, const char *text);
 
@@ -51,5 +55,6 @@ bool vgdctl_status(const struct vgdctl_args *args);
 bool vgdctl_screenshot(const struct vgdctl_args *args);
 bool vgdctl_trace(const struct vgdctl_args *args);
 bool vgdctl_log_level(const struct vgdctl_args *args);
+bool vgdctl_top(const struct vgdctl_args *args);
 
 #endif
