@@ -234,6 +234,8 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
         .frames = w->frames,
         .n_scanouts = start->hello.n_scanouts,
     });
+    w->n_scanouts = start->hello.n_scanouts;
+    w->window_bytes = start->hello.window_bytes;
     w->journal = vgd_journal_open(w->vault->journal, sizeof(w->vault->journal));
     if (w->presenter == NULL || w->journal == NULL) {
         return VGD_NO_MEMORY;

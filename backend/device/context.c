@@ -306,13 +306,8 @@ void vgd_contexts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
     }
 }
 
-/* Size of a level, as in GL: halved, rounded down, at least 1. */
-static uint32_t minify(uint32_t size, uint32_t level)
-{
-    return size >> level != 0 ? size >> level : 1;
-}
-
-static bool box_fits(const struct vgd_resource *res, const struct vgd_cmd_transfer_host_3d *cmd)
+bool vgd_transfer_box_fits(const struct vgd_resource *res,
+                           const struct vgd_cmd_transfer_host_3d *cmd)
 {
     struct vgd_cmd_resource_create_3d args = {
         .target = VGD_TARGET_2D,
@@ -332,11 +327,11 @@ static bool box_fits(const struct vgd_resource *res, const struct vgd_cmd_transf
     if (cmd->level > args.last_level) {
         return false;
     }
-    uint32_t w = minify(args.width, cmd->level);
-    uint32_t h = minify(args.height, cmd->level);
+    uint32_t w = vgd_minify(args.width, cmd->level);
+    uint32_t h = vgd_minify(args.height, cmd->level);
     uint32_t d = args.array_size != 0 ? args.array_size : 1;
     if (args.target == VGD_TARGET_3D) {
-        d = minify(args.depth, cmd->level);
+        d = vgd_minify(args.depth, cmd->level);
     }
     const struct vgd_box *box = &cmd->box;
     return box->x <= w && box->w <= w - box->x && box->y <= h && box->h <= h - box->y &&
@@ -377,7 +372,7 @@ static enum vgd_status transfer_3d(struct vgd_gpu_call *call,
         return VGD_REFUSE(call, VGD_UNSUPPORTED,
                           "res=%" PRIu32 " has no backing, or there is no 3D", res->id);
     }
-    if (!box_fits(res, &cmd) || cmd.offset_bytes > res->backing.size_bytes) {
+    if (!vgd_transfer_box_fits(res, &cmd) || cmd.offset_bytes > res->backing.size_bytes) {
         return VGD_REFUSE(call, VGD_RANGE,
                           "res=%" PRIu32 " level %" PRIu32 " box %" PRIu32 "x%" PRIu32 "x%" PRIu32
                           "+%" PRIu32 "+%" PRIu32 "+%" PRIu32 " offset %" PRIu64,

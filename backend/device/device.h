@@ -12,6 +12,7 @@
  *   submit.c    SUBMIT_3D: streams, followed on their way (virgl_state.h)
  *   scanout.c   scanouts, flush, cursor
  *   info.c      capsets, EDID, display information
+ *   spans.c     what a command reads and writes of guest memory, for recording
  *   record.c    the state as records of the journal, and back
  *   journal.c   the memory that holds them
  *
@@ -266,6 +267,8 @@ enum vgd_status vgd_do_assign_uuid(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_uuid_record(struct vgd_gpu_call *call);
 struct vgd_resource *vgd_resource_find(const struct vgd_gpu *gpu, uint32_t id);
 bool vgd_rect_fits(struct vgd_rect r, uint32_t w_px, uint32_t h_px);
+/** What @a and @b (no sum wraps) have in common; false if nothing. */
+bool vgd_rect_intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out);
 /** Is @format one of the eight of RESOURCE_CREATE_2D, of 4 bytes a pixel? */
 bool vgd_format_2d_known(uint32_t format);
 /** May the guest have one more resource, with id @id, that takes @size_bytes of the host? */
@@ -328,6 +331,14 @@ enum vgd_status vgd_do_ctx_attach(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_ctx_detach(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_to_host_3d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_from_host_3d(struct vgd_gpu_call *call);
+/** Is the box of @cmd inside the level of @res that it names? */
+bool vgd_transfer_box_fits(const struct vgd_resource *res,
+                           const struct vgd_cmd_transfer_host_3d *cmd);
+/** Size of a level (at most VGD_TEXTURE_LEVEL_MAX), as in GL: halved, rounded down, at least 1. */
+static inline uint32_t vgd_minify(uint32_t size, uint32_t level)
+{
+    return size >> level != 0 ? size >> level : 1;
+}
 struct vgd_context *vgd_context_find(const struct vgd_gpu *gpu, uint32_t id);
 /** The context that the command's header names, live or lost. VGD_NO_CONTEXT. */
 VGD_MUST_CHECK enum vgd_status vgd_context_named(struct vgd_gpu_call *call,
@@ -352,6 +363,8 @@ enum vgd_status vgd_do_set_scanout_blob(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_cursor(struct vgd_gpu_call *call); /* update and move */
 enum vgd_status vgd_do_cursor_record(struct vgd_gpu_call *call);
+/** Is there a picture of @image in @size_bytes? Its last row may end before its stride does. */
+bool vgd_image_fits(const struct vgd_image *image, uint64_t size_bytes);
 /** Turn off every scanout that shows @res. */
 void vgd_scanouts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res);
 /** Turn everything off and free the cursors. */

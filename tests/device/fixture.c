@@ -387,6 +387,9 @@ static void completed(void *user, struct vgd_gpu_request *req, const uint8_t *re
     assert(n_bytes <= req->resp_capacity_bytes && n_bytes <= sizeof(s->resp));
     s->completions++;
     assert(s->completions == 1);
+    if (s->bench->watcher.before != NULL) {
+        s->bench->watcher.answered(s->bench->watcher.user, s->watched, resp, n_bytes);
+    }
     s->resp_bytes = n_bytes;
     memcpy(s->resp, resp, n_bytes);
     if (n_bytes >= VGD_CTRL_HDR_SIZE) {
@@ -540,7 +543,12 @@ void send_bytes(struct bench *b, struct sent *s, const void *cmd, size_t n_bytes
     assert(exact != NULL);
     memcpy(exact, cmd, n_bytes);
     s->req.cmd = exact;
+    const struct watcher *watcher = &b->watcher;
+    s->watched = watcher->before != NULL ? watcher->before(watcher->user, &s->req) : 0;
     vgd_gpu_execute(b->gpu, &s->req);
+    if (watcher->before != NULL) {
+        watcher->after(watcher->user, s->watched, exact, &s->req);
+    }
     memset(exact, 0xee, n_bytes); /* only valid during execute */
     free(exact);
 }
