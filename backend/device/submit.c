@@ -37,20 +37,15 @@ void vgd_stream_end(struct vgd_context *ctx)
     ctx->stream = NULL;
 }
 
-static void tally(struct vgd_gpu *gpu, struct vgd_context *ctx, const struct vgd_virgl_tally *seen)
+/* To the renderer, which may write to @stream. */
+static enum vgd_status give(struct vgd_gpu_call *call, struct vgd_context *ctx, void *stream,
+                            size_t n_bytes)
 {
-    ctx->stream_commands += seen->commands;
-    ctx->stream_draws += seen->draws;
-    ctx->stream_unknown += seen->unknown;
-    gpu->counters->stream_commands += seen->commands;
-    gpu->counters->stream_draws += seen->draws;
-    gpu->counters->stream_unknown += seen->unknown;
-}
-
-static void tally_refused(struct vgd_gpu *gpu, struct vgd_context *ctx)
-{
-    ctx->stream_refused++;
-    gpu->counters->stream_refused++;
+    struct vgd_gpu *gpu = call->gpu;
+    uint64_t begin_ns = vgd_now_ns();
+    enum vgd_status st = gpu->ops->submit(gpu->render, ctx->id, stream, n_bytes);
+    vgd_count_submit_done(gpu, ctx, call->req, begin_ns);
+    return st;
 }
 
 /* What is in order of the stream is executed, also in front of what is not. */
@@ -64,17 +59,16 @@ static enum vgd_status submit_virgl(struct vgd_gpu_call *call, struct vgd_contex
     uint32_t good_dwords = 0;
     enum vgd_status st = vgd_virgl_state_follow(ctx->stream, stream, size_bytes / 4, &good_dwords,
                                                 &seen, &wrong, &fault);
-    tally(gpu, ctx, &seen);
+    vgd_count_stream(gpu, ctx, &seen);
     if (st != VGD_OK) {
-        tally_refused(gpu, ctx);
+        vgd_count(&gpu->counters->stream_refused, 1);
         (void)VGD_REFUSE(call, st,
                          "ctx=%" PRIu32 " dword %" PRIu32 " %s: %s %" PRIu32 " (0x%" PRIx32 "): %s",
                          ctx->id, wrong.at + fault.dword, vgd_command_name(&wrong), fault.what,
                          fault.value, fault.value, vgd_status_text(st));
     }
     if (good_dwords != 0) {
-        enum vgd_status done =
-            gpu->ops->submit(gpu->render, ctx->id, stream, (size_t)good_dwords * 4);
+        enum vgd_status done = give(call, ctx, stream, (size_t)good_dwords * 4);
         if (done != VGD_OK && ctx->stream != NULL) {
             vgd_virgl_state_spoil(ctx->stream);
         }
@@ -95,13 +89,13 @@ static enum vgd_status submit_venus(struct vgd_gpu_call *call, struct vgd_contex
     while (vgd_venus_next(&s, &cmd)) {
         seen.commands++;
     }
-    tally(gpu, ctx, &seen);
+    vgd_count_stream(gpu, ctx, &seen);
     if (s.status == VGD_TRUNCATED) {
-        tally_refused(gpu, ctx);
+        vgd_count(&gpu->counters->stream_refused, 1);
         return VGD_REFUSE(call, s.status, "ctx=%" PRIu32 " %" PRIu32 " bytes: %s", ctx->id,
                           size_bytes, vgd_status_text(s.status));
     }
-    return gpu->ops->submit(gpu->render, ctx->id, stream, size_bytes);
+    return give(call, ctx, stream, size_bytes);
 }
 
 enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
@@ -132,10 +126,7 @@ enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
         return VGD_REFUSE(call, VGD_RANGE, "ctx=%" PRIu32 " %" PRIu32 " bytes", ctx->id,
                           cmd.size_bytes);
     }
-    gpu->counters->submits++;
-    gpu->counters->submit_bytes += cmd.size_bytes;
-    ctx->submits++;
-    ctx->submit_bytes += cmd.size_bytes;
+    vgd_count_submit(gpu, ctx, cmd.size_bytes);
     if (cmd.size_bytes == 0) {
         return VGD_OK; /* only a fence */
     }
@@ -147,5 +138,5 @@ enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
     if (ctx->capset_id == VGD_CAPSET_VENUS) {
         return submit_venus(call, ctx, stream, cmd.size_bytes);
     }
-    return gpu->ops->submit(gpu->render, ctx->id, stream, cmd.size_bytes);
+    return give(call, ctx, stream, cmd.size_bytes);
 }

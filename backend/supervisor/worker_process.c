@@ -77,6 +77,10 @@ static bool new_vault(struct vgd_worker_process *p)
     if (vault == NULL) {
         return false;
     }
+    if (p->vault != NULL) { /* what was counted is the VM's, not the worker's or the boot's */
+        vault->counters = p->vault->counters;
+        memcpy(vault->live.errors, p->vault->live.errors, sizeof(vault->live.errors));
+    }
     vgd_vault_unmap(p->vault);
     vgd_fd_closep(&p->vault_fd);
     p->vault = vault;
