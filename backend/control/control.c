@@ -104,10 +104,21 @@ static enum vgd_status send_reply(struct vgd_control_client *client)
 void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
                            struct json_object *value)
 {
-    assert(client->reply == NULL);
+    struct json_object *reply = vgd_control_new_reply();
+    (void)json_object_object_add(reply, key, value);
+    vgd_control_set_whole(client, reply);
+}
+
+struct json_object *vgd_control_new_reply(void)
+{
     struct json_object *reply = json_object_new_object();
     (void)json_object_object_add(reply, "v", json_object_new_int(VGD_CONTROL_VERSION));
-    (void)json_object_object_add(reply, key, value);
+    return reply;
+}
+
+void vgd_control_set_whole(struct vgd_control_client *client, struct json_object *reply)
+{
+    assert(client->reply == NULL);
     size_t n_bytes = 0;
     const char *text = json_object_to_json_string_length(reply, JSON_C_TO_STRING_PLAIN, &n_bytes);
     if (text != NULL && n_bytes < VGD_CONTROL_REPLY_BYTES_MAX) {

@@ -17,6 +17,12 @@
  *         -> the same when all is in the file, with the state "ended" or "failed" (and why)
  *     {"v":1,"cmd":"log-level","level":"debug"}
  *         -> {"v":1,"log_level":"debug"}
+ *     {"v":1,"cmd":"counters"}
+ *         -> {"v":1,"counters":{...}}
+ *     {"v":1,"cmd":"contexts","from":0}, "from" may be left out
+ *         -> {"v":1,"contexts":[...],"next":null}, or the "from" of the next part
+ *     {"v":1,"cmd":"errors"}
+ *         -> {"v":1,"errors":[...]}
  *     anything else
  *         -> {"v":1,"error":"what is wrong"}
  *
@@ -69,6 +75,10 @@ struct vgd_control_ops {
     /** Add to @out, an empty object, how the last recording is. */
     void (*trace)(void *user, struct json_object *out);
     void (*log_level)(void *user, enum vgd_log_level level);
+    /** What live_json.h says, taken over from the owner. */
+    struct json_object *(*counters)(void *user);
+    struct json_object *(*contexts)(void *user, uint32_t from_id, int64_t *out_next_id);
+    struct json_object *(*errors)(void *user);
 };
 
 struct vgd_control_config {

@@ -58,6 +58,9 @@ struct vgd_control {
  * than a reply may be. Without memory client->reply stays NULL, and the client is dropped. */
 void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
                            struct json_object *value);
+/** The same with all of @reply (taken over), which was begun with vgd_control_new_reply. */
+struct json_object *vgd_control_new_reply(void);
+void vgd_control_set_whole(struct vgd_control_client *client, struct json_object *reply);
 void vgd_control_set_error(struct vgd_control_client *client, const char *text);
 /** The client waits for what comes later under a new token, at most @ms; then it gets the error
  * @too_late, which is static. */

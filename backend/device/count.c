@@ -190,6 +190,13 @@ static void slot_clear(struct vgd_gpu_context_slot *slot)
     }
 }
 
+static void slot_free(struct vgd_gpu_context_slot *slot)
+{
+    change_begin(&slot->seq);
+    vgd_gauge(&slot->id, 0);
+    change_end(&slot->seq);
+}
+
 static void slot_take(struct vgd_gpu *gpu, struct vgd_context *ctx)
 {
     struct vgd_gpu_live *live = gpu->config.live;
@@ -225,9 +232,7 @@ void vgd_count_context_gone(struct vgd_gpu *gpu, struct vgd_context *ctx)
         vgd_count(&gpu->counters->contexts_lost_live, UINT64_MAX);
     }
     if (ctx->slot != &ctx->own_slot) {
-        change_begin(&ctx->slot->seq);
-        vgd_gauge(&ctx->slot->id, 0);
-        change_end(&ctx->slot->seq);
+        slot_free(ctx->slot);
         gpu->slots_used[ctx->slot - gpu->config.live->contexts] = 0;
     }
 }
@@ -278,8 +283,8 @@ void vgd_count_restored(struct vgd_gpu *gpu)
         }
     }
     for (uint32_t i = 0; live != NULL && i < VGD_CONTEXT_SLOTS_COUNT; i++) {
-        if (gpu->slots_used[i] == 0) {
-            vgd_gauge(&live->contexts[i].id, 0);
+        if (gpu->slots_used[i] == 0 && live->contexts[i].id != 0) {
+            slot_free(&live->contexts[i]);
         }
     }
 }
