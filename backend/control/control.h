@@ -37,6 +37,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include "log.h"
 #include "loop.h"
@@ -113,6 +115,23 @@ void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vg
 
 /** A recording is over: those who wait for that are told. */
 void vgd_control_trace_stopped(struct vgd_control *c);
+
+/* A unix socket in the file system that we listen on. */
+struct vgd_control_place {
+    struct sockaddr_un address;
+    dev_t dev;
+    ino_t ino;
+};
+
+/**
+ * A non-blocking socket that listens on @path, mode 0600; the caller's. A socket there that nobody
+ * answers on is replaced; anything else is left alone. Fails as vgd_control_create does, and says
+ * why under @who.
+ */
+VGD_MUST_CHECK enum vgd_status vgd_control_listen(const char *path, const char *who, int backlog,
+                                                  struct vgd_control_place *out, int *out_fd);
+/** Remove the socket's file if it is still ours. */
+void vgd_control_unlink(const struct vgd_control_place *place);
 
 /**
  * The folder of control sockets: $XDG_RUNTIME_DIR/vgd, or /run/vgd for root where that is not set.

@@ -9,8 +9,6 @@
 
 #include <stdbool.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "control.h"
 
@@ -40,9 +38,7 @@ struct vgd_control {
     struct vgd_control_ops ops;
     void *user;
     uint32_t idle_ms, slow_ms, screenshot_ms, trace_stop_ms;
-    struct sockaddr_un address;
-    dev_t dev; /* of the socket that we bound */
-    ino_t ino;
+    struct vgd_control_place place;
     int fd;
     struct vgd_watch *watch;
     struct vgd_timer *timer;
