@@ -8,6 +8,7 @@
 #include "device.h"
 #include "iov.h"
 #include "limits.h"
+#include "virgl_format.h"
 
 /*
  * Query buffers of Mesa's virgl driver. Each query has a buffer of its own, made for nothing but
@@ -343,17 +344,28 @@ bool vgd_transfer_box_fits(const struct vgd_resource *res,
            box->z <= d && box->d <= d - box->z;
 }
 
-/* What a transfer of @box moves, as it is counted: like the limits, four bytes a texel. */
+/* What a transfer of @box, which fits, moves. Of a format that is not one row of blocks after the
+ * other it is counted like memory, four bytes a texel. */
 static uint64_t transfer_bytes(const struct vgd_resource *res, const struct vgd_box *box)
 {
+    uint32_t block_w = 1;
+    uint32_t block_h = 1;
+    uint32_t block_bytes = VGD_BYTES_PER_PIXEL;
     if (res->kind == VGD_RESOURCE_3D && res->as.args_3d.target == VGD_TARGET_BUFFER) {
         return box->w;
     }
-    uint64_t bytes = (uint64_t)box->w * box->h;
-    bool fits =
-        vgd_mul_u64(bytes, box->d, &bytes) && vgd_mul_u64(bytes, VGD_BYTES_PER_PIXEL, &bytes);
-    uint64_t all_bytes = res->kind == VGD_RESOURCE_BLOB ? res->as.blob.size_bytes : res->size_bytes;
-    return fits && bytes < all_bytes ? bytes : all_bytes; /* of a blob, any box may be asked for */
+    if (res->kind == VGD_RESOURCE_3D) {
+        (void)vgd_virgl_format_block(res->as.args_3d.format, &block_w, &block_h, &block_bytes);
+    }
+    uint64_t row_bytes = ((uint64_t)box->w + block_w - 1) / block_w * block_bytes;
+    uint64_t rows = ((uint64_t)box->h + block_h - 1) / block_h;
+    if (res->kind != VGD_RESOURCE_BLOB) {
+        return row_bytes * rows * box->d;
+    }
+    /* Of a blob any box may be asked for, and how it lies there is for the renderer to say. */
+    uint64_t bytes;
+    bool fits = vgd_mul_u64(row_bytes, rows, &bytes) && vgd_mul_u64(bytes, box->d, &bytes);
+    return fits && bytes < res->as.blob.size_bytes ? bytes : res->as.blob.size_bytes;
 }
 
 /* Both directions; @run is the renderer's operation. */

@@ -105,13 +105,13 @@ void vgd_gpu_reply(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t ty
                    size_t body_bytes)
 {
     assert(VGD_CTRL_HDR_SIZE + body_bytes <= gpu->resp_bytes);
-    if (VGD_CTRL_HDR_SIZE + body_bytes > req->resp_capacity_bytes) {
+    bool has_room = VGD_CTRL_HDR_SIZE <= req->resp_capacity_bytes; /* not for Linux's cursor */
+    if (has_room && VGD_CTRL_HDR_SIZE + body_bytes > req->resp_capacity_bytes) {
         if (type < VGD_RESP_ERR_UNSPEC) {
             type = VGD_RESP_ERR_UNSPEC;
         }
         body_bytes = 0;
     }
-    bool has_room = VGD_CTRL_HDR_SIZE <= req->resp_capacity_bytes;
     vgd_count_answer(gpu, req, type, has_room ? VGD_CTRL_HDR_SIZE + body_bytes : 0);
     if (!has_room) {
         gpu->config.complete(gpu->config.user, req, gpu->resp, 0);

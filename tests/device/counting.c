@@ -142,6 +142,24 @@ DEVICE_TEST(each_command_and_answer_counts_once)
     bench_close(&b);
 }
 
+/* Linux gives cursor commands no room for an answer: that is no error. */
+DEVICE_TEST(a_cursor_without_room_for_an_answer_is_fine)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    struct cmd c;
+    struct sent s;
+    cmd_begin(&c, VGD_CMD_MOVE_CURSOR, 0);
+    vgd_cmd_update_cursor_encode(&c.w, &(struct vgd_cmd_update_cursor){0});
+    send_bytes(&b, &s, c.bytes, vgd_writer_used(&c.w), 0, VGD_QUEUE_CURSOR);
+    cr_assert_eq(commands_of(&b, VGD_CMD_MOVE_CURSOR), 1);
+    cr_assert_eq(answers_of(&b, VGD_RESP_OK_NODATA), 1);
+    cr_assert_eq(b.counters.errors, 0);
+    cr_assert_eq(b.counters.response_bytes, 0);
+    cr_assert_null(error_of(&b, VGD_CMD_MOVE_CURSOR, VGD_RESP_ERR_UNSPEC, 0));
+    bench_close(&b);
+}
+
 DEVICE_TEST(every_type_has_its_place)
 {
     uint32_t named = 0;
