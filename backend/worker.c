@@ -19,6 +19,10 @@
 #include <unistd.h>
 
 #include "probe.h"
+#include "virgl.h"
+
+/* A worker that ends waits for its recording's file so long. */
+#define TRACE_LAST_MS 1000u
 
 static void send_message(struct worker *w, enum vgd_link_type type, const void *payload,
                          size_t n_bytes, const int *fds, uint32_t n_fds)
@@ -114,6 +118,9 @@ static enum vgd_status reset(struct worker *w, const struct vgd_link_message *ms
     vgd_gpu_fail_pending(w->gpu); /* gives the requests back; a stopped queue takes no answers */
     vgd_gpu_reset(w->gpu);
     memset(w->vault->inflight, 0, sizeof(w->vault->inflight));
+    if (w->recording != NULL) {
+        vgd_recorder_reset(w->recording);
+    }
     vgd_worker_confirm(w, m->request_seq, VGD_OK, 0);
     return VGD_OK;
 }
@@ -129,6 +136,68 @@ static enum vgd_status display_message(struct worker *w, struct vgd_link_message
     return st;
 }
 
+/* ---- recording --------------------------------------------------------------------------------
+ */
+
+static void trace_state(void *user, const struct vgd_link_trace_state *state)
+{
+    struct worker *w = user;
+    if (!vgd_recorder_active(w->recorder)) {
+        w->recording = NULL;
+    }
+    vgd_worker_send(w, VGD_LINK_TRACE_STATE, state, sizeof(*state));
+}
+
+static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *msg)
+{
+    const struct vgd_link_trace_start *m = vgd_link_payload(msg, sizeof(*m));
+    if (m == NULL || msg->n_fds != 1) {
+        return VGD_RANGE;
+    }
+    if (w->recorder == NULL) {
+        w->recorder = vgd_recorder_create(&(struct vgd_recorder_config){
+            .loop = w->loop,
+            .gpu = w->gpu,
+            .render = w->render,
+            .display = vgd_presenter_display(w->presenter),
+            .window_bytes = w->window_bytes,
+            .n_scanouts = w->n_scanouts,
+            .virglrenderer_version = vgd_virgl_runtime_version(),
+            .tell = trace_state,
+            .user = w,
+        });
+        if (w->recorder == NULL) {
+            return VGD_NO_MEMORY;
+        }
+    }
+    enum vgd_status st = vgd_recorder_start(w->recorder, m, w->features, &msg->fds[0]);
+    w->recording = vgd_recorder_active(w->recorder) ? w->recorder : NULL;
+    return st;
+}
+
+static enum vgd_status trace_stop(struct worker *w)
+{
+    if (w->recording != NULL) {
+        w->recording = NULL;
+        vgd_recorder_stop(w->recorder);
+    }
+    return VGD_OK;
+}
+
+static enum vgd_status features(struct worker *w, const struct vgd_link_message *msg)
+{
+    const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
+    if (m == NULL) {
+        return VGD_RANGE;
+    }
+    w->features = m->value;
+    vgd_gpu_set_features(w->gpu, m->value);
+    if (w->recording != NULL) {
+        vgd_recorder_features(w->recording, m->value);
+    }
+    return VGD_OK;
+}
+
 static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
 {
     if (w->gpu == NULL && msg->type != VGD_LINK_HELLO && msg->type != VGD_LINK_SERVER) {
@@ -139,14 +208,8 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
         return vgd_worker_hello(w, msg);
     case VGD_LINK_SERVER:
         return vgd_worker_server(w, msg);
-    case VGD_LINK_FEATURES: {
-        const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
-        if (m == NULL) {
-            return VGD_RANGE;
-        }
-        vgd_gpu_set_features(w->gpu, m->value);
-        return VGD_OK;
-    }
+    case VGD_LINK_FEATURES:
+        return features(w, msg);
     case VGD_LINK_MEM_TABLE:
         return mem_table(w, msg);
     case VGD_LINK_MEM_ADD:
@@ -177,6 +240,10 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
         vgd_gpu_window_done(w->gpu, m->token, (enum vgd_status)m->status);
         return VGD_OK;
     }
+    case VGD_LINK_TRACE_START:
+        return trace_start(w, msg);
+    case VGD_LINK_TRACE_STOP:
+        return trace_stop(w);
     case VGD_LINK_DISPLAY_STATE:
     case VGD_LINK_FRAME_DONE:
     case VGD_LINK_DMABUF_DONE:
@@ -184,6 +251,14 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
     case VGD_LINK_EDID_REPLY:
     case VGD_LINK_SNAPSHOT:
         return display_message(w, msg);
+    case VGD_LINK_LOG_LEVEL: {
+        const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
+        if (m == NULL || m->value > VGD_LOG_DEBUG) {
+            return VGD_RANGE;
+        }
+        vgd_log_set_level((enum vgd_log_level)m->value);
+        return VGD_OK;
+    }
     default:
         return VGD_RANGE;
     }
@@ -221,7 +296,11 @@ static int run(int link_fd)
 {
     raise_fd_limit();
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGINT, SIG_IGN); /* a terminal sends it to both; the supervisor decides */
+    /* A terminal, or whoever ends a service, sends these to both; the supervisor decides, and lets
+     * a recording be written first. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
     struct worker w = {.loop = vgd_loop_create()};
     if (w.loop == NULL) {
         return EXIT_FAILURE;
@@ -231,6 +310,9 @@ static int run(int link_fd)
         return EXIT_FAILURE;
     }
     int rc = vgd_loop_run(w.loop);
+    if (w.recorder != NULL) {
+        vgd_recorder_finish(w.recorder, TRACE_LAST_MS);
+    }
     /* Guest memory, rings and the GPU go with the process; a driver's tear-down could only hang. */
     _exit(rc);
 }

@@ -17,6 +17,7 @@
 #include "render.h"
 #include "vault.h"
 #include "virtqueue.h"
+#include "worker_record.h"
 
 struct worker;
 struct request;      /* one command between pop and push */
@@ -37,6 +38,7 @@ struct queue {
      * when the ring runs. */
     uint16_t postponed[VGD_QUEUE_SIZE_MAX]; /* heads, oldest first */
     uint32_t n_postponed;
+    uint64_t postponed_records[VGD_QUEUE_SIZE_MAX]; /* by head: their ids in the recording, or 0 */
     uint64_t postponed_ns;   /* since when they could have been executed; 0: not yet */
     struct vgd_timer *retry; /* of a ring that runs */
     uint16_t stopped_base;   /* what the last stop answered */
@@ -54,6 +56,11 @@ struct worker {
     struct vgd_presenter *presenter;
     struct vgd_journal *journal;
     struct vgd_gpu *gpu;
+    struct vgd_recorder *recorder;  /* made when one is first asked for */
+    struct vgd_recorder *recording; /* the same while it records, else NULL */
+    uint64_t features;              /* what the guest acked */
+    uint64_t window_bytes;          /* of the host-visible region */
+    uint32_t n_scanouts;
     struct queue queues[VGD_QUEUES_COUNT];
     struct vgd_timer *drain;
     struct request *free_requests;

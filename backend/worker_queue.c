@@ -32,6 +32,7 @@ struct request {
     struct vgd_gpu_request base;
     struct queue *queue;
     uint16_t head;
+    uint64_t record; /* its id in a recording, or 0 */
     uint32_t n_iov;
     struct iovec *iov; /* inline_iov or owned */
     struct iovec inline_iov[RESPONSE_IOV_INLINE];
@@ -115,6 +116,9 @@ void vgd_worker_complete(void *user, struct vgd_gpu_request *base, const uint8_t
     struct worker *w = user;
     struct request *req = (struct request *)base;
     struct queue *q = req->queue;
+    if (w->recording != NULL) {
+        vgd_recorder_response(w->recording, req->record, resp, n_bytes);
+    }
     size_t written = vgd_iov_copy_in(req->iov, req->n_iov, 0, resp, n_bytes);
     uint16_t head = req->head;
     request_free(w, req);
@@ -128,6 +132,7 @@ void vgd_worker_postpone(void *user, struct vgd_gpu_request *base)
     struct queue *q = req->queue;
     assert(q->n_postponed < VGD_QUEUE_SIZE_MAX); /* each is a chain of its own */
     q->postponed[q->n_postponed++] = req->head;
+    q->postponed_records[req->head] = req->record;
     request_free(w, req);
     if (q->stopping) {
         finish_stop_if_drained(q);
@@ -157,8 +162,9 @@ static bool copy_command(struct worker *w, const struct vgd_chain *chain)
     return true;
 }
 
-/* Execute one chain; with @lost, answer that its effect is unknown. */
-static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool lost)
+/* Execute one chain; with @lost, answer that its effect is unknown. @record: of an earlier time,
+ * when it was postponed, or 0. */
+static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool lost, uint64_t record)
 {
     struct worker *w = q->worker;
     bool fits = copy_command(w, chain);
@@ -185,10 +191,25 @@ static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool los
     req->base.cmd_bytes = fits ? (size_t)chain->readable_bytes : VGD_CTRL_HDR_SIZE;
     req->base.resp_capacity_bytes = (size_t)chain->writable_bytes;
     req->base.queue = q->idx == 0 ? VGD_QUEUE_CONTROL : VGD_QUEUE_CURSOR;
+    req->record = 0;
+    struct vgd_recorder_command told;
+    if (w->recording != NULL) {
+        told = (struct vgd_recorder_command){.cmd = w->command,
+                                             .cmd_bytes = req->base.cmd_bytes,
+                                             .response_room_bytes = chain->writable_bytes,
+                                             .queue = req->base.queue,
+                                             .again = record,
+                                             .is_cut = !fits,
+                                             .is_lost = lost};
+        req->record = record = vgd_recorder_command(w->recording, &told);
+    }
     if (lost || !fits) {
         vgd_gpu_fail(w->gpu, &req->base);
     } else {
         vgd_gpu_execute(w->gpu, &req->base);
+    }
+    if (w->recording != NULL) {
+        vgd_recorder_executed(w->recording, record, &told); /* the request may be gone */
     }
 }
 
@@ -196,7 +217,7 @@ static void bad_chain(struct queue *q, const struct vgd_chain *chain)
 {
     vgd_log_guest(&q->worker->guest_log, "queue", "queue %u: bad descriptor chain, head %u", q->idx,
                   chain->head);
-    q->worker->vault->counters.errors++;
+    vgd_gpu_bad_chain(q->worker->gpu);
     push(q, chain->head, 0);
 }
 
@@ -221,7 +242,7 @@ static bool serve_batch(struct queue *q, uint32_t *looks_left)
             return true;
         }
         if (st == VGD_OK) {
-            serve_chain(q, &chain, false);
+            serve_chain(q, &chain, false, 0);
         } else if (st == VGD_RANGE) {
             bad_chain(q, &chain);
         } else {
@@ -293,7 +314,7 @@ static void queue_retry(void *user)
     for (uint32_t i = 0; i < n; i++) {
         struct vgd_chain chain;
         if (vgd_virtqueue_read_again(q->vq, heads[i], &chain) == VGD_OK) {
-            serve_chain(q, &chain, lost);
+            serve_chain(q, &chain, lost, q->postponed_records[heads[i]]);
         } else {
             bad_chain(q, &chain);
         }
@@ -318,7 +339,7 @@ static void serve_recovered(struct queue *q, bool lost)
             break;
         }
         if (st == VGD_OK) {
-            serve_chain(q, &chain, lost);
+            serve_chain(q, &chain, lost, lost ? 0 : q->postponed_records[chain.head]);
         } else {
             bad_chain(q, &chain);
         }
