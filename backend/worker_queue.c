@@ -90,7 +90,8 @@ static void finish_stop_if_drained(struct queue *q)
     vgd_worker_confirm(q->worker, q->stop_seq, VGD_OK, base);
 }
 
-static void push(struct queue *q, uint16_t head, uint32_t written_bytes)
+/* @now_ns: if somebody has just looked at the clock; or 0. */
+static void push(struct queue *q, uint16_t head, uint32_t written_bytes, uint64_t now_ns)
 {
     vgd_virtqueue_push(q->vq, head, written_bytes);
     struct vgd_vault *vault = q->worker->vault;
@@ -102,7 +103,7 @@ static void push(struct queue *q, uint16_t head, uint32_t written_bytes)
         finish_stop_if_drained(q);
         return;
     }
-    uint64_t now_ns = vgd_now_ns();
+    now_ns = now_ns != 0 ? now_ns : vgd_now_ns();
     if (q->unnotified_ns == 0) {
         q->unnotified_ns = now_ns;
     } else if (now_ns - q->unnotified_ns > NOTIFY_INTERVAL_NS) {
@@ -121,8 +122,9 @@ void vgd_worker_complete(void *user, struct vgd_gpu_request *base, const uint8_t
     }
     size_t written = vgd_iov_copy_in(req->iov, req->n_iov, 0, resp, n_bytes);
     uint16_t head = req->head;
+    uint64_t now_ns = base->answered_ns;
     request_free(w, req);
-    push(q, head, (uint32_t)written);
+    push(q, head, (uint32_t)written, now_ns);
 }
 
 void vgd_worker_postpone(void *user, struct vgd_gpu_request *base)
@@ -218,7 +220,7 @@ static void bad_chain(struct queue *q, const struct vgd_chain *chain)
     vgd_log_guest(&q->worker->guest_log, "queue", "queue %u: bad descriptor chain, head %u", q->idx,
                   chain->head);
     vgd_gpu_bad_chain(q->worker->gpu);
-    push(q, chain->head, 0);
+    push(q, chain->head, 0, 0);
 }
 
 /* ---- queues -----------------------------------------------------------------------------------

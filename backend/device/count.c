@@ -136,10 +136,12 @@ void vgd_count_answer(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t
         vgd_count(&c->errors, 1);
         vgd_count_error(gpu, req, type, gpu->failing != NULL ? gpu->failing : "");
     }
+    req->answered_ns = 0;
     if (req->priv.fenced) {
         req->priv.fenced = false;
+        req->answered_ns = vgd_now_ns();
         vgd_count(&c->fences_done, 1);
-        vgd_histogram_add(&c->fence_latency, vgd_now_ns() - req->priv.executed_ns);
+        vgd_histogram_add(&c->fence_latency, req->answered_ns - req->priv.executed_ns);
     }
 }
 

@@ -38,6 +38,8 @@ struct vgd_gpu_request {
     size_t cmd_bytes;
     size_t resp_capacity_bytes; /* of the device-writable part */
     enum vgd_gpu_queue queue;
+    uint64_t answered_ns; /* set for complete(): CLOCK_MONOTONIC, if the device looked at it; or 0:
+                             looking costs as much as a small command's share of a batch */
 
     /* The device's own, from execute to completion. */
     struct {
