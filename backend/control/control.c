@@ -21,6 +21,7 @@
 #define ACCEPT_PAUSE_MS 1000u /* when the kernel has no descriptor for us */
 #define PASSED_FDS_MAX 2u     /* one too many is told from one; the kernel closes others */
 #define NS_PER_MS 1000000ull
+#define NS_PER_REQUEST (1000000000ull / VGD_CONTROL_PER_SECOND)
 
 static void arm(struct vgd_control *c)
 {
@@ -132,6 +133,23 @@ void vgd_control_set_error(struct vgd_control_client *client, const char *text)
 
 /* --- Lines. --- */
 
+static bool may_ask(struct vgd_control_client *client)
+{
+    uint64_t now_ns = vgd_now_ns();
+    uint64_t more = (now_ns - client->requests_filled_ns) / NS_PER_REQUEST;
+    uint64_t left = client->requests_left + more;
+    client->requests_left = left < VGD_CONTROL_BURST ? (uint32_t)left : VGD_CONTROL_BURST;
+    client->requests_filled_ns += more * NS_PER_REQUEST;
+    client->requests_left -= client->requests_left > 0;
+    return left > 0;
+}
+
+static bool has_line(const struct vgd_control_client *client)
+{
+    return client->line_bytes == sizeof(client->line) ||
+           memchr(client->line, '\n', client->line_bytes) != NULL;
+}
+
 /* Take the next whole line out of the buffer and act on it. False: there is none. */
 static bool next_line(struct vgd_control_client *client)
 {
@@ -143,6 +161,12 @@ static bool next_line(struct vgd_control_client *client)
         client->line_bytes = 0;
         client->leaving = true; /* where the next request starts is unknown */
         vgd_control_set_error(client, "the request is too long");
+        return true;
+    }
+    if (!may_ask(client)) {
+        client->line_bytes = 0;
+        client->leaving = true;
+        vgd_control_set_error(client, "too many requests");
         return true;
     }
     size_t n_bytes = (size_t)(end - client->line) + 1;
@@ -177,6 +201,10 @@ static void advance(struct vgd_control_client *client)
             free(client->reply);
             client->reply = NULL;
             set_deadline(client, client->owner->idle_ms);
+            if (has_line(client)) {
+                vgd_watch_set(client->watch, EPOLLOUT); /* in the next turn */
+                return;
+            }
         } else if (next_line(client)) {
             if (!client->waiting && client->reply == NULL) {
                 drop(client); /* no memory for a reply */
@@ -318,7 +346,12 @@ static void add_client(struct vgd_control *c, int *fd)
     if (client == NULL) {
         return;
     }
-    *client = (struct vgd_control_client){.owner = c, .fd = -1, .passed_fd = -1, .reply_fd = -1};
+    *client = (struct vgd_control_client){.owner = c,
+                                          .fd = -1,
+                                          .passed_fd = -1,
+                                          .reply_fd = -1,
+                                          .requests_filled_ns = vgd_now_ns(),
+                                          .requests_left = VGD_CONTROL_BURST};
     client->watch = vgd_loop_watch(c->loop, *fd, EPOLLIN, client_event, client);
     if (client->watch == NULL) {
         free(client);

@@ -22,7 +22,8 @@
  *
  * A client's next request is read when it has its reply. A descriptor belongs to the line that is
  * read with it; one that this line has no use for is closed. A client that sends too much without a
- * newline, does not read its reply, or says nothing for a time is dropped.
+ * newline, asks too often, does not read its reply, or says nothing for a time is dropped. Of each
+ * client one request is acted on in a turn of the loop: what else the loop does goes on.
  * Thread: loop.
  */
 #ifndef VGD_CONTROL_H
@@ -40,6 +41,8 @@
 #define VGD_CONTROL_CLIENTS_MAX 8u
 #define VGD_CONTROL_LINE_BYTES_MAX 4096u   /* of a request, with its newline */
 #define VGD_CONTROL_REPLY_BYTES_MAX 65536u /* of a reply; only one is kept for each client */
+#define VGD_CONTROL_BURST 400u             /* requests of a client at once, */
+#define VGD_CONTROL_PER_SECOND 200u        /* and in the long run */
 #define VGD_CONTROL_IDLE_MS 30000u         /* between requests */
 #define VGD_CONTROL_SLOW_MS 5000u          /* to take a reply */
 #define VGD_CONTROL_SCREENSHOT_MS 5000u    /* for the owner to make one */

@@ -22,8 +22,10 @@ struct vgd_control_client {
 
     char line[VGD_CONTROL_LINE_BYTES_MAX];
     size_t line_bytes;
-    int passed_fd;      /* came with what is read and not yet acted on; -1: none */
-    bool passed_excess; /* so did more */
+    uint64_t requests_filled_ns; /* a token bucket: when it was last filled, */
+    uint32_t requests_left;      /* and what is in it */
+    int passed_fd;               /* came with what is read and not yet acted on; -1: none */
+    bool passed_excess;          /* so did more */
 
     bool waiting; /* for what comes under @token */
     uint64_t token;
