@@ -26,6 +26,7 @@
 static void arm(struct vgd_control *c)
 {
     uint64_t due_ns = c->accept_again_ns != 0 ? c->accept_again_ns : UINT64_MAX;
+    due_ns = c->paused_until_ns != 0 && c->paused_until_ns < due_ns ? c->paused_until_ns : due_ns;
     for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
         if (c->clients[i] != NULL && c->clients[i]->due_ns < due_ns) {
             due_ns = c->clients[i]->due_ns;
@@ -37,6 +38,46 @@ static void arm(struct vgd_control *c)
     }
     uint64_t now_ns = vgd_now_ns();
     vgd_timer_start(c->timer, due_ns > now_ns ? due_ns - now_ns : 0);
+}
+
+/* --- A share of the loop: what all clients together may have done in a time, come they as they
+ * come. Then they wait. --- */
+
+static void watch_client(struct vgd_control_client *client, uint32_t events)
+{
+    client->events = events;
+    vgd_watch_set(client->watch, client->owner->paused_until_ns != 0 ? 0 : events);
+}
+
+static void watch_socket(struct vgd_control *c)
+{
+    bool pause = c->paused_until_ns != 0 || c->accept_again_ns != 0;
+    vgd_watch_set(c->watch, pause ? 0 : EPOLLIN);
+}
+
+static void watch_all(struct vgd_control *c)
+{
+    watch_socket(c);
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        if (c->clients[i] != NULL) {
+            watch_client(c->clients[i], c->clients[i]->events);
+        }
+    }
+}
+
+/* Something is about to be done for a client. */
+static void count(struct vgd_control *c)
+{
+    uint64_t now_ns = vgd_now_ns();
+    if (now_ns - c->share_began_ns >= VGD_CONTROL_SHARE_MS * NS_PER_MS) {
+        c->share_began_ns = now_ns;
+        c->share_used = 0;
+    }
+    if (++c->share_used == c->share) {
+        c->paused_until_ns = c->share_began_ns + VGD_CONTROL_SHARE_MS * NS_PER_MS;
+        watch_all(c);
+        arm(c);
+    }
 }
 
 static void set_deadline(struct vgd_control_client *client, uint32_t ms)
@@ -185,13 +226,13 @@ static void advance(struct vgd_control_client *client)
 {
     for (;;) {
         if (client->waiting) {
-            vgd_watch_set(client->watch, 0); /* a hang-up still comes */
+            watch_client(client, 0); /* a hang-up still comes */
             return;
         }
         if (client->reply != NULL) {
             enum vgd_status st = send_reply(client);
             if (st == VGD_AGAIN) {
-                vgd_watch_set(client->watch, EPOLLOUT);
+                watch_client(client, EPOLLOUT);
                 return;
             }
             if (st != VGD_OK || client->leaving) {
@@ -202,7 +243,7 @@ static void advance(struct vgd_control_client *client)
             client->reply = NULL;
             set_deadline(client, client->owner->idle_ms);
             if (has_line(client)) {
-                vgd_watch_set(client->watch, EPOLLOUT); /* in the next turn */
+                watch_client(client, EPOLLOUT); /* in the next turn */
                 return;
             }
         } else if (next_line(client)) {
@@ -214,7 +255,7 @@ static void advance(struct vgd_control_client *client)
                 set_deadline(client, client->owner->slow_ms);
             }
         } else {
-            vgd_watch_set(client->watch, EPOLLIN);
+            watch_client(client, EPOLLIN);
             return;
         }
     }
@@ -267,6 +308,7 @@ static void client_event(void *user, uint32_t events)
         drop(client);
         return;
     }
+    count(client->owner);
     if ((events & EPOLLIN) != 0 && !client->waiting && client->reply == NULL) {
         ssize_t n = receive(client);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
@@ -284,7 +326,11 @@ static void deadline(void *user)
     uint64_t now_ns = vgd_now_ns();
     if (c->accept_again_ns != 0 && c->accept_again_ns <= now_ns) {
         c->accept_again_ns = 0;
-        vgd_watch_set(c->watch, EPOLLIN);
+        watch_socket(c);
+    }
+    if (c->paused_until_ns != 0 && c->paused_until_ns <= now_ns) {
+        c->paused_until_ns = 0;
+        watch_all(c);
     }
     for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
         struct vgd_control_client *client = c->clients[i];
@@ -318,7 +364,7 @@ void vgd_control_wait_over(struct vgd_control_client *client)
     /* Without memory for a reply, the client is dropped then. */
     client->waiting = false;
     set_deadline(client, client->reply != NULL ? client->owner->slow_ms : 0);
-    vgd_watch_set(client->watch, client->reply != NULL ? EPOLLOUT : 0);
+    watch_client(client, client->reply != NULL ? EPOLLOUT : 0);
 }
 
 /* --- Listening. --- */
@@ -357,6 +403,7 @@ static void add_client(struct vgd_control *c, int *fd)
         free(client);
         return;
     }
+    watch_client(client, EPOLLIN);
     client->fd = vgd_fd_take(fd);
     c->clients[place] = client;
     set_deadline(client, c->idle_ms);
@@ -366,12 +413,13 @@ static void can_accept(void *user, uint32_t events)
 {
     (void)events;
     struct vgd_control *c = user;
+    count(c);
     VGD_AUTO_FD fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             /* The client stays in the kernel's queue and would wake us for ever. */
-            vgd_watch_set(c->watch, 0);
             c->accept_again_ns = vgd_now_ns() + ACCEPT_PAUSE_MS * NS_PER_MS;
+            watch_socket(c);
             arm(c);
         }
         return;
@@ -463,6 +511,7 @@ enum vgd_status vgd_control_create(const struct vgd_control_config *config,
     c->slow_ms = config->slow_ms != 0 ? config->slow_ms : VGD_CONTROL_SLOW_MS;
     c->screenshot_ms =
         config->screenshot_ms != 0 ? config->screenshot_ms : VGD_CONTROL_SCREENSHOT_MS;
+    c->share = config->share != 0 ? config->share : VGD_CONTROL_SHARE;
     c->trace_stop_ms =
         config->trace_stop_ms != 0 ? config->trace_stop_ms : VGD_CONTROL_TRACE_STOP_MS;
     c->fd = -1;

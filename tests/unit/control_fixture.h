@@ -30,6 +30,7 @@ struct rig {
     struct vgd_control *c;
     uint32_t status_bytes; /* of padding in the status */
     uint32_t status_count;
+    uint32_t share;
     enum shot shot;
     uint64_t tokens[SHOTS_MAX]; /* asked for */
     uint32_t shots_count, last_scanout;
@@ -123,6 +124,7 @@ static inline struct vgd_control_config config_of(struct rig *rig)
         .slow_ms = 500,
         .screenshot_ms = 500,
         .trace_stop_ms = 500,
+        .share = rig->share != 0 ? rig->share : UINT32_MAX, /* the loop is theirs */
     };
 }
 
