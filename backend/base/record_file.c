@@ -12,6 +12,8 @@
 
 #define DEV_NULL makedev(1, 3) /* Linux, Documentation/admin-guide/devices.txt */
 
+static const char not_empty[] = "it is not empty: give a new file";
+
 static bool is_stream_socket(int fd)
 {
     int type = 0;
@@ -34,7 +36,7 @@ static const char *what_is_wrong(int fd, bool *is_file)
         if ((flags & O_ACCMODE) != O_RDWR) {
             return "it is not open for reading, too: that is needed to go on with it";
         }
-        return info.st_size != 0 ? "it is not empty: give a new file" : NULL;
+        return info.st_size != 0 ? not_empty : NULL;
     }
     bool is_null = S_ISCHR(info.st_mode) && info.st_rdev == DEV_NULL;
     if (!is_null && !S_ISFIFO(info.st_mode) && !(S_ISSOCK(info.st_mode) && is_stream_socket(fd))) {
@@ -61,6 +63,10 @@ int vgd_record_file_open(const char *path, bool *out_created, const char **why)
     VGD_AUTO_FD fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     *out_created = fd >= 0;
     if (fd < 0 && errno == EEXIST && stat(path, &info) == 0) {
+        if (S_ISREG(info.st_mode) && info.st_size != 0) {
+            *why = not_empty; /* whatever else is wrong with it */
+            return -1;
+        }
         /* A pipe's reading end would never see us go if we held one, too. One that nobody reads
          * would keep us here: not blocking, until it is open. */
         int flags = S_ISREG(info.st_mode) ? O_RDWR : O_WRONLY | O_NONBLOCK;

@@ -21,10 +21,12 @@
 #define ACCEPT_PAUSE_MS 1000u /* when the kernel has no descriptor for us */
 #define PASSED_FDS_MAX 2u     /* one too many is told from one; the kernel closes others */
 #define NS_PER_MS 1000000ull
+#define NS_PER_REQUEST (1000000000ull / VGD_CONTROL_PER_SECOND)
 
 static void arm(struct vgd_control *c)
 {
     uint64_t due_ns = c->accept_again_ns != 0 ? c->accept_again_ns : UINT64_MAX;
+    due_ns = c->paused_until_ns != 0 && c->paused_until_ns < due_ns ? c->paused_until_ns : due_ns;
     for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
         if (c->clients[i] != NULL && c->clients[i]->due_ns < due_ns) {
             due_ns = c->clients[i]->due_ns;
@@ -36,6 +38,46 @@ static void arm(struct vgd_control *c)
     }
     uint64_t now_ns = vgd_now_ns();
     vgd_timer_start(c->timer, due_ns > now_ns ? due_ns - now_ns : 0);
+}
+
+/* --- A share of the loop: what all clients together may have done in a time, come they as they
+ * come. Then they wait. --- */
+
+static void watch_client(struct vgd_control_client *client, uint32_t events)
+{
+    client->events = events;
+    vgd_watch_set(client->watch, client->owner->paused_until_ns != 0 ? 0 : events);
+}
+
+static void watch_socket(struct vgd_control *c)
+{
+    bool pause = c->paused_until_ns != 0 || c->accept_again_ns != 0;
+    vgd_watch_set(c->watch, pause ? 0 : EPOLLIN);
+}
+
+static void watch_all(struct vgd_control *c)
+{
+    watch_socket(c);
+    for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        if (c->clients[i] != NULL) {
+            watch_client(c->clients[i], c->clients[i]->events);
+        }
+    }
+}
+
+/* Something is about to be done for a client. */
+static void count(struct vgd_control *c)
+{
+    uint64_t now_ns = vgd_now_ns();
+    if (now_ns - c->share_began_ns >= VGD_CONTROL_SHARE_MS * NS_PER_MS) {
+        c->share_began_ns = now_ns;
+        c->share_used = 0;
+    }
+    if (++c->share_used == c->share) {
+        c->paused_until_ns = c->share_began_ns + VGD_CONTROL_SHARE_MS * NS_PER_MS;
+        watch_all(c);
+        arm(c);
+    }
 }
 
 static void set_deadline(struct vgd_control_client *client, uint32_t ms)
@@ -143,6 +185,23 @@ void vgd_control_set_error(struct vgd_control_client *client, const char *text)
 
 /* --- Lines. --- */
 
+static bool may_ask(struct vgd_control_client *client)
+{
+    uint64_t now_ns = vgd_now_ns();
+    uint64_t more = (now_ns - client->requests_filled_ns) / NS_PER_REQUEST;
+    uint64_t left = client->requests_left + more;
+    client->requests_left = left < VGD_CONTROL_BURST ? (uint32_t)left : VGD_CONTROL_BURST;
+    client->requests_filled_ns += more * NS_PER_REQUEST;
+    client->requests_left -= client->requests_left > 0;
+    return left > 0;
+}
+
+static bool has_line(const struct vgd_control_client *client)
+{
+    return client->line_bytes == sizeof(client->line) ||
+           memchr(client->line, '\n', client->line_bytes) != NULL;
+}
+
 /* Take the next whole line out of the buffer and act on it. False: there is none. */
 static bool next_line(struct vgd_control_client *client)
 {
@@ -154,6 +213,12 @@ static bool next_line(struct vgd_control_client *client)
         client->line_bytes = 0;
         client->leaving = true; /* where the next request starts is unknown */
         vgd_control_set_error(client, "the request is too long");
+        return true;
+    }
+    if (!may_ask(client)) {
+        client->line_bytes = 0;
+        client->leaving = true;
+        vgd_control_set_error(client, "too many requests");
         return true;
     }
     size_t n_bytes = (size_t)(end - client->line) + 1;
@@ -172,13 +237,13 @@ static void advance(struct vgd_control_client *client)
 {
     for (;;) {
         if (client->waiting) {
-            vgd_watch_set(client->watch, 0); /* a hang-up still comes */
+            watch_client(client, 0); /* a hang-up still comes */
             return;
         }
         if (client->reply != NULL) {
             enum vgd_status st = send_reply(client);
             if (st == VGD_AGAIN) {
-                vgd_watch_set(client->watch, EPOLLOUT);
+                watch_client(client, EPOLLOUT);
                 return;
             }
             if (st != VGD_OK || client->leaving) {
@@ -188,6 +253,10 @@ static void advance(struct vgd_control_client *client)
             free(client->reply);
             client->reply = NULL;
             set_deadline(client, client->owner->idle_ms);
+            if (has_line(client)) {
+                watch_client(client, EPOLLOUT); /* in the next turn */
+                return;
+            }
         } else if (next_line(client)) {
             if (!client->waiting && client->reply == NULL) {
                 drop(client); /* no memory for a reply */
@@ -197,7 +266,7 @@ static void advance(struct vgd_control_client *client)
                 set_deadline(client, client->owner->slow_ms);
             }
         } else {
-            vgd_watch_set(client->watch, EPOLLIN);
+            watch_client(client, EPOLLIN);
             return;
         }
     }
@@ -250,6 +319,7 @@ static void client_event(void *user, uint32_t events)
         drop(client);
         return;
     }
+    count(client->owner);
     if ((events & EPOLLIN) != 0 && !client->waiting && client->reply == NULL) {
         ssize_t n = receive(client);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
@@ -267,7 +337,11 @@ static void deadline(void *user)
     uint64_t now_ns = vgd_now_ns();
     if (c->accept_again_ns != 0 && c->accept_again_ns <= now_ns) {
         c->accept_again_ns = 0;
-        vgd_watch_set(c->watch, EPOLLIN);
+        watch_socket(c);
+    }
+    if (c->paused_until_ns != 0 && c->paused_until_ns <= now_ns) {
+        c->paused_until_ns = 0;
+        watch_all(c);
     }
     for (unsigned i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
         struct vgd_control_client *client = c->clients[i];
@@ -301,7 +375,7 @@ void vgd_control_wait_over(struct vgd_control_client *client)
     /* Without memory for a reply, the client is dropped then. */
     client->waiting = false;
     set_deadline(client, client->reply != NULL ? client->owner->slow_ms : 0);
-    vgd_watch_set(client->watch, client->reply != NULL ? EPOLLOUT : 0);
+    watch_client(client, client->reply != NULL ? EPOLLOUT : 0);
 }
 
 /* --- Listening. --- */
@@ -329,12 +403,18 @@ static void add_client(struct vgd_control *c, int *fd)
     if (client == NULL) {
         return;
     }
-    *client = (struct vgd_control_client){.owner = c, .fd = -1, .passed_fd = -1, .reply_fd = -1};
+    *client = (struct vgd_control_client){.owner = c,
+                                          .fd = -1,
+                                          .passed_fd = -1,
+                                          .reply_fd = -1,
+                                          .requests_filled_ns = vgd_now_ns(),
+                                          .requests_left = VGD_CONTROL_BURST};
     client->watch = vgd_loop_watch(c->loop, *fd, EPOLLIN, client_event, client);
     if (client->watch == NULL) {
         free(client);
         return;
     }
+    watch_client(client, EPOLLIN);
     client->fd = vgd_fd_take(fd);
     c->clients[place] = client;
     set_deadline(client, c->idle_ms);
@@ -344,12 +424,13 @@ static void can_accept(void *user, uint32_t events)
 {
     (void)events;
     struct vgd_control *c = user;
+    count(c);
     VGD_AUTO_FD fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             /* The client stays in the kernel's queue and would wake us for ever. */
-            vgd_watch_set(c->watch, 0);
             c->accept_again_ns = vgd_now_ns() + ACCEPT_PAUSE_MS * NS_PER_MS;
+            watch_socket(c);
             arm(c);
         }
         return;
@@ -375,6 +456,7 @@ enum vgd_status vgd_control_create(const struct vgd_control_config *config,
     c->slow_ms = config->slow_ms != 0 ? config->slow_ms : VGD_CONTROL_SLOW_MS;
     c->screenshot_ms =
         config->screenshot_ms != 0 ? config->screenshot_ms : VGD_CONTROL_SCREENSHOT_MS;
+    c->share = config->share != 0 ? config->share : VGD_CONTROL_SHARE;
     c->trace_stop_ms =
         config->trace_stop_ms != 0 ? config->trace_stop_ms : VGD_CONTROL_TRACE_STOP_MS;
     c->fd = -1;

@@ -28,8 +28,9 @@
  *
  * A client's next request is read when it has its reply. A descriptor belongs to the line that is
  * read with it; one that this line has no use for is closed. A client that sends too much without a
- * newline, does not read its reply, or says nothing for a time is dropped.
- * Thread: loop.
+ * newline, asks too often, does not read its reply, or says nothing for a time is dropped. Of each
+ * client one request is acted on in a turn of the loop, and all clients together have a share of
+ * it: what else the loop does goes on. Thread: loop.
  */
 #ifndef VGD_CONTROL_H
 #define VGD_CONTROL_H
@@ -48,6 +49,10 @@
 #define VGD_CONTROL_CLIENTS_MAX 8u
 #define VGD_CONTROL_LINE_BYTES_MAX 4096u   /* of a request, with its newline */
 #define VGD_CONTROL_REPLY_BYTES_MAX 65536u /* of a reply; only one is kept for each client */
+#define VGD_CONTROL_BURST 64u              /* requests of a client at once, */
+#define VGD_CONTROL_PER_SECOND 100u        /* and in the long run */
+#define VGD_CONTROL_SHARE_MS 10u           /* in each such time */
+#define VGD_CONTROL_SHARE 16u              /* so much is done for all clients together */
 #define VGD_CONTROL_IDLE_MS 30000u         /* between requests */
 #define VGD_CONTROL_SLOW_MS 5000u          /* to take a reply */
 #define VGD_CONTROL_SCREENSHOT_MS 5000u    /* for the owner to make one */
@@ -89,6 +94,7 @@ struct vgd_control_config {
     struct vgd_control_ops ops;
     void *user;
     uint32_t idle_ms, slow_ms, screenshot_ms, trace_stop_ms; /* 0: those above */
+    uint32_t share;                                          /* likewise */
 };
 
 /**

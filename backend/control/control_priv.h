@@ -16,12 +16,15 @@ struct vgd_control_client {
     struct vgd_control *owner;
     int fd; /* -1: a free place */
     struct vgd_watch *watch;
+    uint32_t events; /* that it waits for, unless all are paused */
     uint64_t due_ns;
 
     char line[VGD_CONTROL_LINE_BYTES_MAX];
     size_t line_bytes;
-    int passed_fd;      /* came with what is read and not yet acted on; -1: none */
-    bool passed_excess; /* so did more */
+    uint64_t requests_filled_ns; /* a token bucket: when it was last filled, */
+    uint32_t requests_left;      /* and what is in it */
+    int passed_fd;               /* came with what is read and not yet acted on; -1: none */
+    bool passed_excess;          /* so did more */
 
     bool waiting; /* for what comes under @token */
     uint64_t token;
@@ -43,6 +46,9 @@ struct vgd_control {
     struct vgd_watch *watch;
     struct vgd_timer *timer;
     uint64_t accept_again_ns; /* 0: accepting */
+    uint64_t paused_until_ns; /* 0: not paused */
+    uint64_t share_began_ns;
+    uint32_t share, share_used;
     uint64_t last_token;
     struct vgd_control_client *clients[VGD_CONTROL_CLIENTS_MAX]; /* owned; NULL: a free place */
 };

@@ -237,6 +237,11 @@ class Backend:
         words = ["env", "XDG_RUNTIME_DIR=%s" % self.folder, tool, *args]
         return subprocess.run(enter(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
 
+    def trace(self, *args):
+        """Runs vgd-trace; else as ctl."""
+        tool = os.path.dirname(os.path.dirname(self.binary or find_vgd())) + "/guest/trace/vgd-trace"
+        return subprocess.run(enter([tool, *args]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+
     @property
     def pid(self):
         return self.process.pid

@@ -37,7 +37,8 @@ def check(condition, text):
 
 
 @contextlib.contextmanager
-def guest(frontend="gpu", qemu="11.1", virgl=True, venus=False, hostmem=None, backend_env=None, by_fd=False, **options):
+def guest(frontend="gpu", qemu="11.1", virgl=True, venus=False, hostmem=None, backend_env=None, backend_args=(),
+          by_fd=False, **options):
     """A backend and a guest on it: yields (vm, backend). At the end both are gone; a failure shows their logs.
 
     venus: with Vulkan, in a host-visible window of hostmem ("1G").
@@ -45,7 +46,7 @@ def guest(frontend="gpu", qemu="11.1", virgl=True, venus=False, hostmem=None, ba
     VGD_E2E_BACKEND=contrib runs the tests on QEMU's own backend, to see which of them a peer passes.
     """
     with vgd_vm.Backend(os.environ.get("VGD_E2E_BACKEND", "vgd"), virgl=virgl, venus=venus, hostmem=hostmem,
-                        env=backend_env, by_fd=by_fd) as backend:
+                        args=backend_args, env=backend_env, by_fd=by_fd) as backend:
         machine = vgd_vm.VM(vgd_vm.FRONTENDS[frontend](backend), qemu=qemu, **options)
         try:
             machine.start()

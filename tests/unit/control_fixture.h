@@ -29,6 +29,8 @@ struct rig {
     char dir[32], path[64];
     struct vgd_control *c;
     uint32_t status_bytes; /* of padding in the status */
+    uint32_t status_count;
+    uint32_t share;
     enum shot shot;
     uint64_t tokens[SHOTS_MAX]; /* asked for */
     uint32_t shots_count, last_scanout;
@@ -44,7 +46,8 @@ struct rig {
 
 static inline void fill_status(void *user, struct json_object *out)
 {
-    const struct rig *rig = user;
+    struct rig *rig = user;
+    rig->status_count++;
     char *padding = calloc(1, rig->status_bytes + 1);
     memset(padding, 'x', rig->status_bytes);
     (void)json_object_object_add(out, "padding", json_object_new_string(padding));
@@ -149,6 +152,7 @@ static inline struct vgd_control_config config_of(struct rig *rig)
         .slow_ms = 500,
         .screenshot_ms = 500,
         .trace_stop_ms = 500,
+        .share = rig->share != 0 ? rig->share : UINT32_MAX, /* the loop is theirs */
     };
 }
 

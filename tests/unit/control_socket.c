@@ -239,6 +239,97 @@ TIDY_TEST(control, a_client_that_says_nothing_is_dropped)
     rig_end(rig);
 }
 
+TIDY_TEST(control, a_client_that_asks_too_often_is_dropped)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig), good = client(rig);
+    uint64_t start_ns = vgd_now_ns();
+    uint32_t answered = 0;
+    const char *reply = "";
+    while (answered < 10000 && reply != NULL) {
+        (void)send(fd, STATUS_REQUEST, strlen(STATUS_REQUEST), MSG_NOSIGNAL);
+        reply = hear(rig, fd);
+        if (reply != NULL && has_error(reply)) {
+            cr_assert_not_null(strstr(reply, "too many requests"));
+            break;
+        }
+        answered++;
+    }
+    uint64_t ms = (vgd_now_ns() - start_ns) / MS;
+    cr_assert_geq(answered, VGD_CONTROL_BURST);
+    cr_assert_leq(answered, VGD_CONTROL_BURST + ms * VGD_CONTROL_PER_SECOND / 1000 + 1);
+    cr_assert(is_dropped(rig, fd, 0));
+    say(rig, good, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, good)), "others do not notice");
+    turn(rig, 300);
+    for (uint32_t i = 1; i < VGD_CONTROL_BURST + 20; i++) {
+        if (i == VGD_CONTROL_BURST) {
+            turn(rig, 300); /* who pauses may ask again */
+        }
+        say(rig, good, STATUS_REQUEST);
+        cr_assert(is_status(hear(rig, good)), "request %u", i);
+    }
+    vgd_fd_closep(&fd);
+    vgd_fd_closep(&good);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, all_together_have_a_share)
+{
+    struct rig *rig = rig_begin_only();
+    rig->share = 4;
+    struct vgd_control_config config = config_of(rig);
+    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_OK);
+    int fds[VGD_CONTROL_CLIENTS_MAX];
+    for (uint32_t i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        fds[i] = client(rig);
+        (void)send(fds[i], STATUS_REQUEST STATUS_REQUEST STATUS_REQUEST, 3 * strlen(STATUS_REQUEST),
+                   0);
+    }
+    uint64_t start_ns = vgd_now_ns();
+    uint32_t before = rig->status_count;
+    for (uint32_t turns = 0; rig->status_count < 3 * VGD_CONTROL_CLIENTS_MAX; turns++) {
+        vgd_loop_turn(rig->loop, 1);
+        uint64_t shares = (vgd_now_ns() - start_ns) / (VGD_CONTROL_SHARE_MS * MS) + 2;
+        cr_assert_leq(rig->status_count - before, shares * rig->share);
+        cr_assert_lt(turns, 5000);
+    }
+    cr_assert_geq(vgd_now_ns() - start_ns, 20 * MS);
+    for (uint32_t i = 0; i < VGD_CONTROL_CLIENTS_MAX; i++) {
+        for (uint32_t n = 0; n < 3; n++) {
+            cr_assert(is_status(hear(rig, fds[i])), "each is answered");
+        }
+    }
+    vgd_fd_closep(&fds[0]);
+    turn(rig, 30);
+    int fd = client(rig);
+    say(rig, fd, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, fd)), "and its place is free again");
+    vgd_fd_closep(&fd);
+    vgd_fds_close(fds, VGD_CONTROL_CLIENTS_MAX);
+    rig_end(rig);
+}
+
+/* What else the loop does comes in between. */
+TIDY_TEST(control, one_request_in_a_turn)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (uint32_t i = 0; i < 20; i++) {
+        cr_assert_gt(send(fd, STATUS_REQUEST, strlen(STATUS_REQUEST), 0), 0);
+    }
+    for (uint32_t i = 1; i <= 20; i++) {
+        vgd_loop_turn(rig->loop, 0);
+        cr_assert_leq(rig->status_count, i);
+    }
+    for (uint32_t i = 0; i < 20; i++) {
+        cr_assert(is_status(hear(rig, fd)));
+    }
+    cr_assert_eq(rig->status_count, 20);
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
 TIDY_TEST(control, clients_are_bounded)
 {
     struct rig *rig = rig_begin();

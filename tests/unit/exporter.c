@@ -41,6 +41,20 @@ struct rig {
     char *text;
 };
 
+static void serve(int fd, const char *reply) __attribute__((noreturn));
+
+static void serve(int fd, const char *reply)
+{
+    for (;;) {
+        int client = accept(fd, NULL, NULL);
+        char request[256];
+        if (reply != NULL && recv(client, request, sizeof(request), 0) > 0) {
+            (void)send(client, reply, strlen(reply), MSG_NOSIGNAL);
+            (void)close(client);
+        } /* else it stays open */
+    }
+}
+
 /* A control socket at PATH/@name.sock that answers each request with @reply; NULL: never. */
 static void vm_add(struct rig *rig, const char *name, const char *reply)
 {
@@ -51,13 +65,8 @@ static void vm_add(struct rig *rig, const char *name, const char *reply)
     cr_assert_eq(bind(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
     cr_assert_eq(listen(fd, 64), 0);
     pid_t pid = fork();
-    for (; pid == 0;) {
-        int client = accept(fd, NULL, NULL);
-        char request[256];
-        if (reply != NULL && recv(client, request, sizeof(request), 0) > 0) {
-            (void)send(client, reply, strlen(reply), MSG_NOSIGNAL);
-            (void)close(client);
-        } /* else it stays open */
+    if (pid == 0) {
+        serve(fd, reply);
     }
     rig->vms[rig->n_vms++] = pid;
 }

@@ -497,10 +497,10 @@ Test(worker_process, an_exit_status_like_a_failed_exec)
     cr_assert_eq(status().deaths_count, 1);
     cr_assert(!t.end.replaced && t.end.generation == 1 && t.end.exit_status == 127 &&
               t.end.signal == 0);
-    cr_assert_eq(kill(status().pid, SIGSEGV), 0);
+    cr_assert_eq(kill(status().pid, SIGKILL), 0);
     turn_until_ready(3);
     cr_assert(!t.end.replaced && t.end.generation == 2 && t.end.exit_status == 0 &&
-              t.end.signal == SIGSEGV);
+              t.end.signal == SIGKILL);
 }
 
 /* A worker is told to die, by a reset of the guest or otherwise, and does not. */
