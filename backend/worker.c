@@ -139,12 +139,23 @@ static enum vgd_status display_message(struct worker *w, struct vgd_link_message
 /* ---- recording --------------------------------------------------------------------------------
  */
 
+static void shown(void *user, const struct vgd_presenter_look *look)
+{
+    struct worker *w = user;
+    vgd_recorder_shown(w->recording, look);
+}
+
+/* Who records is asked by everything that goes by. */
+static void recording_changed(struct worker *w)
+{
+    w->recording = w->recorder != NULL && vgd_recorder_active(w->recorder) ? w->recorder : NULL;
+    vgd_presenter_watch(w->presenter, w->recording != NULL ? shown : NULL, w);
+}
+
 static void trace_state(void *user, const struct vgd_link_trace_state *state)
 {
     struct worker *w = user;
-    if (!vgd_recorder_active(w->recorder)) {
-        w->recording = NULL;
-    }
+    recording_changed(w);
     vgd_worker_send(w, VGD_LINK_TRACE_STATE, state, sizeof(*state));
 }
 
@@ -171,15 +182,15 @@ static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *ms
         }
     }
     enum vgd_status st = vgd_recorder_start(w->recorder, m, w->features, &msg->fds[0]);
-    w->recording = vgd_recorder_active(w->recorder) ? w->recorder : NULL;
+    recording_changed(w);
     return st;
 }
 
 static enum vgd_status trace_stop(struct worker *w)
 {
     if (w->recording != NULL) {
-        w->recording = NULL;
         vgd_recorder_stop(w->recorder);
+        recording_changed(w);
     }
     return VGD_OK;
 }

@@ -192,15 +192,14 @@ static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool los
     req->base.resp_capacity_bytes = (size_t)chain->writable_bytes;
     req->base.queue = q->idx == 0 ? VGD_QUEUE_CONTROL : VGD_QUEUE_CURSOR;
     req->record = 0;
-    struct vgd_recorder_command told;
     if (w->recording != NULL) {
-        told = (struct vgd_recorder_command){.cmd = w->command,
-                                             .cmd_bytes = req->base.cmd_bytes,
-                                             .response_room_bytes = chain->writable_bytes,
-                                             .queue = req->base.queue,
-                                             .again = record,
-                                             .is_cut = !fits,
-                                             .is_lost = lost};
+        struct vgd_recorder_command told = {.cmd = w->command,
+                                            .cmd_bytes = req->base.cmd_bytes,
+                                            .response_room_bytes = chain->writable_bytes,
+                                            .queue = req->base.queue,
+                                            .again = record,
+                                            .is_cut = !fits,
+                                            .is_lost = lost};
         req->record = record = vgd_recorder_command(w->recording, &told);
     }
     if (lost || !fits) {
@@ -209,7 +208,7 @@ static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool los
         vgd_gpu_execute(w->gpu, &req->base);
     }
     if (w->recording != NULL) {
-        vgd_recorder_executed(w->recording, record, &told); /* the request may be gone */
+        vgd_recorder_executed(w->recording, record); /* the request may be gone */
     }
 }
 

@@ -21,6 +21,7 @@
 #include "gpu.h"
 #include "link.h"
 #include "loop.h"
+#include "presenter.h"
 #include "render.h"
 
 /* Writer, buffer, and what the recorder itself needs. */
@@ -76,12 +77,13 @@ bool vgd_recorder_active(const struct vgd_recorder *r);
 
 /** @c is about to be executed. An id for it, for the two calls below; never 0. */
 uint64_t vgd_recorder_command(struct vgd_recorder *r, const struct vgd_recorder_command *c);
-/** @c (its bytes are still there) was given to the device, and maybe answered. */
-void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id,
-                           const struct vgd_recorder_command *c);
+/** Command @id was given to the device, and maybe answered. */
+void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id);
 /** Command @id is answered. 0, and ids from before this recording, are nothing. */
 void vgd_recorder_response(struct vgd_recorder *r, uint64_t id, const uint8_t *resp,
                            size_t n_bytes);
+/** A part of a scanout was read for the display, or flushed and not read. */
+void vgd_recorder_shown(struct vgd_recorder *r, const struct vgd_presenter_look *look);
 /** The guest's driver negotiated anew. */
 void vgd_recorder_features(struct vgd_recorder *r, uint64_t features);
 /** The device was reset by the guest. */

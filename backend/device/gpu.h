@@ -157,6 +157,12 @@ typedef void (*vgd_gpu_span_fn)(void *user, uint32_t res_id, const struct iovec 
 void vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, const uint8_t *cmd,
                            size_t cmd_bytes, vgd_gpu_span_fn fn, void *user);
 
+/** Likewise, what reading @rect of @image, a picture in a blob, reads of guest memory: nothing
+ *  where the blob is the host's. */
+void vgd_gpu_picture_spans(const struct vgd_gpu *gpu, uint32_t res_id,
+                           const struct vgd_image *image, struct vgd_rect rect, vgd_gpu_span_fn fn,
+                           void *user);
+
 /* Takes what makes the present state from nothing, in an order in which it can be executed. False
  * ends the snapshot. */
 struct vgd_gpu_snapshot_sink {
