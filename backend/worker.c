@@ -60,6 +60,9 @@ static void memory_settled(struct worker *w)
 {
     vgd_gpu_memory_changed(w->gpu);
     vgd_worker_queues_remap(w);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
 }
 
 static enum vgd_status mem_table(struct worker *w, const struct vgd_link_message *msg)
@@ -89,6 +92,9 @@ static enum vgd_status mem_add(struct worker *w, const struct vgd_link_message *
         return VGD_OK;
     }
     vgd_gpu_memory_changed(w->gpu);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
     return VGD_OK;
 }
 
@@ -145,6 +151,15 @@ static void shown(void *user, const struct vgd_presenter_look *look)
     vgd_recorder_shown(w->recording, look);
 }
 
+static void hold(void *user, bool held)
+{
+    struct worker *w = user;
+    w->held = held;
+    if (!held) {
+        vgd_worker_queues_unhold(w);
+    }
+}
+
 /* Who records is asked by everything that goes by. */
 static void recording_changed(struct worker *w)
 {
@@ -175,6 +190,7 @@ static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *ms
             .n_scanouts = w->n_scanouts,
             .virglrenderer_version = vgd_virgl_runtime_version(),
             .tell = trace_state,
+            .hold = hold,
             .user = w,
         });
         if (w->recorder == NULL) {
@@ -249,6 +265,9 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
             return VGD_RANGE;
         }
         vgd_gpu_window_done(w->gpu, m->token, (enum vgd_status)m->status);
+        if (w->recording != NULL) {
+            vgd_recorder_changed(w->recording);
+        }
         return VGD_OK;
     }
     case VGD_LINK_TRACE_START:

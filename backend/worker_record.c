@@ -141,6 +141,7 @@ static void tell(struct vgd_recorder *r, const struct vgd_trace_writer_stats *st
 
 static void idle(struct vgd_recorder *r)
 {
+    vgd_recorder_state_end(r);
     vgd_trace_writer_destroy(r->writer);
     r->writer = NULL;
     free(r->picture);
@@ -164,6 +165,9 @@ static void look(void *user)
     }
     if (is_over || !r->stopping) {
         tell(r, &stats);
+    }
+    if (!is_over) {
+        vgd_recorder_state_look(r, &stats);
     }
 }
 
@@ -193,6 +197,11 @@ static void begin(struct vgd_recorder *r, uint64_t features)
     memset(r->scanouts_known, 0, sizeof(r->scanouts_known));
     memset(r->pixels_ns, 0, sizeof(r->pixels_ns));
     r->config.display->ops->get_info(r->config.display, info_came, r);
+    bool after_death = start->why == VGD_LINK_TRACE_AFTER_DEATH;
+    if (after_death || vgd_gpu_has_state(r->config.gpu)) {
+        vgd_recorder_state_begin(r,
+                                 after_death ? VGD_TRACE_STATE_AFTER_DEATH : VGD_TRACE_STATE_START);
+    }
 }
 
 enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link_trace_start *start,
@@ -217,6 +226,8 @@ enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link
     }
     r->start = *start;
     r->stopping = false;
+    r->lost_known = 0;
+    r->next_state_ns = 0;
     r->first_id = r->last_id + 1;
     /* Behind everything that the file counted so far: no worker takes a command each microsecond,
      * and the clock goes on with the next one. */
@@ -229,6 +240,7 @@ enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link
 void vgd_recorder_stop(struct vgd_recorder *r)
 {
     if (vgd_recorder_active(r)) {
+        vgd_recorder_state_end(r);
         r->stopping = true;
         vgd_trace_writer_stop(r->writer);
         look(r);
@@ -258,7 +270,10 @@ struct vgd_recorder *vgd_recorder_create(const struct vgd_recorder_config *confi
     }
     r->config = *config;
     r->timer = vgd_timer_create(config->loop, look, r);
-    if (r->timer == NULL) {
+    r->state_timer = vgd_timer_create(config->loop, vgd_recorder_state_turn, r);
+    if (r->timer == NULL || r->state_timer == NULL) {
+        vgd_timer_destroy(&r->timer);
+        vgd_timer_destroy(&r->state_timer);
         free(r);
         return NULL;
     }
@@ -268,8 +283,10 @@ struct vgd_recorder *vgd_recorder_create(const struct vgd_recorder_config *confi
 void vgd_recorder_destroy(struct vgd_recorder *r)
 {
     if (r != NULL) {
+        r->state.active = false; /* who holds the rings goes with us */
         idle(r);
         vgd_timer_destroy(&r->timer);
+        vgd_timer_destroy(&r->state_timer);
         free(r);
     }
 }
@@ -405,6 +422,7 @@ void vgd_recorder_features(struct vgd_recorder *r, uint64_t features)
 
 void vgd_recorder_reset(struct vgd_recorder *r)
 {
+    vgd_recorder_state_end(r); /* there is none any more */
     struct vgd_trace_record record = {.kind = VGD_TRACE_KIND_RESET,
                                       .as.reset = {.reason = VGD_TRACE_RESET_GUEST}};
     vgd_recorder_put(r, &record, NULL, 0);

@@ -40,6 +40,8 @@ struct vgd_recorder_config {
     /** Once each VGD_LINK_TRACE_STATE_MS while it records or ends, and once when it has ended or
      *  failed: then nothing is recorded any more. May be called from start. */
     void (*tell)(void *user, const struct vgd_link_trace_state *state);
+    /** While held no command may be executed: the state is put. At most VGD_RECORDER_HOLD_MS. */
+    void (*hold)(void *user, bool held);
     void *user;
 };
 
@@ -84,6 +86,11 @@ void vgd_recorder_response(struct vgd_recorder *r, uint64_t id, const uint8_t *r
                            size_t n_bytes);
 /** A part of a scanout was read for the display, or flushed and not read. */
 void vgd_recorder_shown(struct vgd_recorder *r, const struct vgd_presenter_look *look);
+/** Something else than a command changed the device, or guest memory. */
+void vgd_recorder_changed(struct vgd_recorder *r);
+/** Nothing may be held any longer: put what is left of the state now. Waits for the file, as long
+ * as the rings may be held. */
+void vgd_recorder_settle(struct vgd_recorder *r);
 /** The guest's driver negotiated anew. */
 void vgd_recorder_features(struct vgd_recorder *r, uint64_t features);
 /** The device was reset by the guest. */

@@ -71,6 +71,16 @@ void vgd_recorder_shown(struct vgd_recorder *r, const struct vgd_presenter_look 
     (void)r, (void)look;
 }
 
+void vgd_recorder_changed(struct vgd_recorder *r)
+{
+    (void)r;
+}
+
+void vgd_recorder_settle(struct vgd_recorder *r)
+{
+    (void)r;
+}
+
 void vgd_recorder_features(struct vgd_recorder *r, uint64_t features)
 {
     (void)r, (void)features;

@@ -4,6 +4,7 @@
  *
  *   worker_record.c          its life, commands, answers
  *   worker_record_picture.c  what was shown
+ *   worker_record_state.c    what a recording begun in mid-life starts with
  */
 #ifndef VGD_WORKER_RECORD_PRIV_H
 #define VGD_WORKER_RECORD_PRIV_H
@@ -17,6 +18,10 @@
 #define VGD_RECORDER_PICTURE_BYTES ((size_t)8 << 20)
 /* Spans that one command writes; more are not recorded. */
 #define VGD_RECORDER_WRITES_MAX 64u
+/* The rings are held so long at most: when a recording begins, and when records were lost, which a
+ * slow disk can make happen again and again. */
+#define VGD_RECORDER_HOLD_MS 2000u
+#define VGD_RECORDER_HOLD_AGAIN_MS 250u
 /* Guest memory in one record: what is lost at once when the buffer is full. */
 #define VGD_RECORDER_SPAN_BYTES ((uint64_t)1 << 20)
 
@@ -48,7 +53,27 @@ struct vgd_recorder {
     uint64_t pixels_ns[VGD_MAX_SCANOUTS]; /* when pixels of it were put; 0: not yet */
     uint8_t *picture;                     /* owned scratch; NULL before its first use */
     size_t picture_bytes;
+
+    /* The state that is being put; the rings are held meanwhile. */
+    struct {
+        bool active;
+        uint32_t reason;   /* VGD_TRACE_STATE_* */
+        uint64_t position; /* of vgd_gpu_snapshot */
+        uint64_t begin_ns, limit_ns;
+    } state;
+    struct vgd_timer *state_timer;
+    uint64_t lost_known; /* losses up to this many are followed by a state */
+    uint64_t state_wait_ns, next_state_ns;
 };
+
+/** Begin to put the state, for VGD_TRACE_STATE_*; the rings are held until it is there. */
+void vgd_recorder_state_begin(struct vgd_recorder *r, uint32_t reason);
+/** Were records lost since the last state, and is it time for one? */
+void vgd_recorder_state_look(struct vgd_recorder *r, const struct vgd_trace_writer_stats *stats);
+/** No more of it: the recording ends, or what was to be put is gone. */
+void vgd_recorder_state_end(struct vgd_recorder *r);
+/** A timer's callback: @user is the recorder. */
+void vgd_recorder_state_turn(void *user);
 
 /** Put @record with @n_bytes at @data. What does not fit is counted, and becomes a gap in the file.
  */

@@ -166,7 +166,8 @@ void vgd_gpu_picture_spans(const struct vgd_gpu *gpu, uint32_t res_id,
 /*
  * Takes what makes the present state from nothing, in an order in which it can be executed. A
  * resource's contents come behind the command that makes it and before the one that gives it pages,
- * so that who executes this can give it pages of its own meanwhile. False: not now.
+ * so that who executes this can give it pages of its own meanwhile. False: not now. backing and
+ * content may be NULL: not wanted.
  */
 struct vgd_gpu_snapshot_sink {
     /** A command as a guest would send it: @head_bytes at @head, then @tail_bytes at @tail (4-byte

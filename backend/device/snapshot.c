@@ -82,6 +82,9 @@ static enum vgd_status put_box(struct walk *w, const struct vgd_resource *res, u
     if (pass_over(w)) {
         return VGD_OK;
     }
+    if (w->sink->content == NULL) {
+        return done(w, true);
+    }
     if (w->texels == NULL) {
         w->texels = malloc(VGD_SNAPSHOT_PART_BYTES);
         if (w->texels == NULL) {
@@ -274,9 +277,10 @@ static enum vgd_status put_cursor(struct walk *w, const struct vgd_cursor *curso
     enum vgd_status st = put_short(w, VGD_QUEUE_CONTROL, bytes, &out);
     if (st == VGD_OK && !pass_over(w)) {
         struct vgd_box box = {.w = VGD_CURSOR_SIDE_PX, .h = VGD_CURSOR_SIDE_PX, .d = 1};
-        st = done(w, w->sink->content(w->sink->user, id, 0, &box,
-                                      VGD_CURSOR_SIDE_PX * VGD_BYTES_PER_PIXEL, VGD_CURSOR_BYTES,
-                                      cursor->pixels, VGD_CURSOR_BYTES));
+        st = done(w, w->sink->content == NULL ||
+                         w->sink->content(w->sink->user, id, 0, &box,
+                                          VGD_CURSOR_SIDE_PX * VGD_BYTES_PER_PIXEL,
+                                          VGD_CURSOR_BYTES, cursor->pixels, VGD_CURSOR_BYTES));
     }
     if (st == VGD_OK) {
         out = vgd_writer_of(bytes, sizeof(bytes));

@@ -41,6 +41,7 @@ struct tape {
     struct seen seen[SEEN_MAX];
     uint32_t n_seen;
     uint32_t picture_ms;
+    bool held;
     int fd;
 };
 
@@ -102,6 +103,13 @@ static void tell(void *user, const struct vgd_link_trace_state *state)
     t->told_count++;
 }
 
+static void hold(void *user, bool held)
+{
+    struct tape *t = user;
+    cr_assert_neq(t->held, held);
+    t->held = held;
+}
+
 static void tape_open(struct tape *t)
 {
     memset(t, 0, sizeof(*t));
@@ -116,6 +124,7 @@ static void tape_open(struct tape *t)
                                                              .n_scanouts = 4,
                                                              .virglrenderer_version = "9.8",
                                                              .tell = tell,
+                                                             .hold = hold,
                                                              .user = t});
     cr_assert_not_null(t->r);
     t->b.watcher =
@@ -227,6 +236,14 @@ static bool play_until(struct play *p, uint32_t kind)
     return false;
 }
 
+/* Behind the state that the recording began with. */
+static void play_past_state(struct play *p, uint32_t reason)
+{
+    cr_assert(play_until(p, VGD_TRACE_KIND_STATE_BEGIN));
+    cr_assert_eq(p->item.record.as.state_begin.reason, reason);
+    cr_assert(play_until(p, VGD_TRACE_KIND_STATE_END));
+}
+
 static uint32_t count_of(int fd, uint32_t kind)
 {
     struct play p;
@@ -249,7 +266,8 @@ static void expect_all(struct tape *t)
     uint32_t n = 0;
     while (play_next(&p)) {
         const struct vgd_trace_record *record = &p.item.record;
-        if (record->kind == VGD_TRACE_KIND_COMMAND) {
+        if (record->kind == VGD_TRACE_KIND_COMMAND &&
+            record->as.command.flags != VGD_TRACE_COMMAND_MADE_UP) {
             cr_assert_lt(n, t->n_seen);
             cr_assert_eq(p.item.data.total_bytes, t->seen[n].cmd_bytes);
             cr_assert_arr_eq(p.data, t->seen[n].cmd, t->seen[n].cmd_bytes, "command %u", n);
@@ -452,6 +470,7 @@ DEVICE_TEST(recorded_backing_that_a_stream_writes)
     stop(t);
     struct play p;
     play_open(&p, t->fd);
+    play_past_state(&p, VGD_TRACE_STATE_START);
     cr_assert(play_until(&p, VGD_TRACE_KIND_BACKING));
     cr_assert(p.item.record.as.backing.reason == VGD_TRACE_BACKING_WRITTEN &&
               p.item.record.as.backing.resource_id == RES_3D &&
@@ -532,6 +551,9 @@ DEVICE_TEST(recorded_file_goes_on_behind_a_death)
     cr_assert(play_until(&p, VGD_TRACE_KIND_WORKER_DEATH));
     cr_assert_eq(p.item.record.as.worker_death.generation, 3);
     cr_assert_eq(p.item.record.as.worker_death.signal, 9);
+    play_past_state(&p, VGD_TRACE_STATE_AFTER_DEATH);
+    cr_assert(play_until(&p, VGD_TRACE_KIND_COMMAND));
+    cr_assert_eq(p.item.record.as.command.flags, 0);
     play_close(&p);
     tape_close(t);
     free(t);
@@ -580,6 +602,168 @@ DEVICE_TEST(recorded_to_a_pipe_that_nobody_reads)
     turn_until_over(t);
     cr_assert_eq(t->told.state, VGD_TRACE_FAILED);
     cr_assert_eq(t->told.error, EPIPE);
+    tape_close(t);
+    free(t);
+}
+
+/* The state with what it holds stands in front; it was put before start returned. */
+DEVICE_TEST(recorded_from_mid_life_on)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    samples_prepare(&t->b);
+    cr_assert_resp(create_2d(&t->b, 50, VGD_FORMAT_B8G8R8A8_UNORM, 512, 700), OK_NODATA);
+    cr_assert_resp(attach(&t->b, 50, LOW_GPA, 512 * 700 * 4), OK_NODATA);
+    noise(ram_at(&t->b, LOW_GPA), REGION_BYTES, 8);
+    cr_assert_resp(transfer_2d(&t->b, 50, (struct vgd_rect){0, 0, 512, 100}, 0), OK_NODATA);
+    start(t, VGD_LINK_TRACE_NEW);
+    cr_assert_not(t->held, "there is room for all of it");
+    cr_assert_resp(unref(&t->b, 50), OK_NODATA);
+    stop(t);
+    expect_all(t);
+    struct play p;
+    play_open(&p, t->fd);
+    cr_assert(play_until(&p, VGD_TRACE_KIND_STATE_BEGIN));
+    cr_assert_eq(p.item.record.as.state_begin.reason, VGD_TRACE_STATE_START);
+    uint32_t made_up = 0;
+    uint64_t texel_bytes = 0, page_bytes = 0;
+    bool made = false;
+    while (play_next(&p) && p.item.record.kind != VGD_TRACE_KIND_STATE_END) {
+        const struct vgd_trace_record *record = &p.item.record;
+        if (record->kind == VGD_TRACE_KIND_COMMAND) {
+            cr_assert_eq(record->as.command.flags, VGD_TRACE_COMMAND_MADE_UP);
+            made_up++;
+            made = made || (p.item.data.total_bytes == VGD_CTRL_HDR_SIZE + 16 && p.data[24] == 50);
+        } else if (record->kind == VGD_TRACE_KIND_CONTENT && record->as.content.resource_id == 50) {
+            cr_assert(made && page_bytes == 0, "behind what makes it, before its pages");
+            cr_assert_eq(record->as.content.y * 2048, texel_bytes);
+            size_t loaded = texel_bytes < 512 * 100 * 4 ? 512 * 100 * 4 - texel_bytes : 0;
+            loaded = loaded < p.item.data.total_bytes ? loaded : (size_t)p.item.data.total_bytes;
+            cr_assert_eq(memcmp(p.data, ram_at(&t->b, LOW_GPA) + texel_bytes, loaded), 0);
+            texel_bytes += p.item.data.total_bytes;
+        } else if (record->kind == VGD_TRACE_KIND_BACKING && record->as.backing.resource_id == 50) {
+            cr_assert_eq(record->as.backing.reason, VGD_TRACE_BACKING_STATE);
+            cr_assert_eq(record->as.backing.offset_bytes, page_bytes);
+            page_bytes += p.item.data.total_bytes;
+        }
+    }
+    cr_assert_eq(p.item.record.kind, VGD_TRACE_KIND_STATE_END);
+    cr_assert_gt(made_up, 10);
+    cr_assert_eq(texel_bytes, 512 * 700 * 4);
+    cr_assert_eq(page_bytes, 512 * 700 * 4);
+    cr_assert(play_until(&p, VGD_TRACE_KIND_COMMAND));
+    cr_assert_eq(p.item.record.as.command.flags, 0);
+    play_close(&p);
+    tape_close(t);
+    free(t);
+}
+
+/* @n resources with 1 MiB of texels each, none like the other. */
+static void make_much(struct tape *t, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        cr_assert_resp(create_2d(&t->b, 50 + i, VGD_FORMAT_B8G8R8A8_UNORM, 512, 512), OK_NODATA);
+        cr_assert_resp(attach(&t->b, 50 + i, LOW_GPA, 512 * 512 * 4), OK_NODATA);
+        noise(ram_at(&t->b, LOW_GPA), REGION_BYTES, i);
+        cr_assert_resp(transfer_2d(&t->b, 50 + i, (struct vgd_rect){0, 0, 512, 512}, 0), OK_NODATA);
+        cr_assert_resp(detach(&t->b, 50 + i), OK_NODATA);
+    }
+}
+
+/* More state than the buffer takes, and a file that takes none: the rings are held for a while, and
+ * then the guest goes on. Once the file takes records again, a state follows the gap. */
+DEVICE_TEST(recorded_state_that_finds_no_room)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    const uint32_t n = 100;
+    make_much(t, n);
+    int fds[2];
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    uint64_t begin_ns = vgd_now_ns();
+    start_on(t, fds[1], VGD_LINK_TRACE_NEW);
+    cr_assert(t->held, "there is more than fits");
+    cr_assert_lt(vgd_now_ns() - begin_ns, 1000000000, "the loop goes on meanwhile");
+    vgd_recorder_changed(t->r); /* begins again */
+    while (t->held && vgd_now_ns() - begin_ns < 5000000000) {
+        vgd_loop_turn(t->loop, 10);
+    }
+    cr_assert_not(t->held);
+    uint64_t held_ns = vgd_now_ns() - begin_ns;
+    cr_assert(held_ns > 1500000000 && held_ns < 3500000000, "%llu ms",
+              (unsigned long long)held_ns / 1000000);
+    /* Somebody reads, at last. */
+    char path[] = "/tmp/vgd-recorder-XXXXXX";
+    int file = mkstemp(path);
+    cr_assert(file >= 0);
+    (void)unlink(path);
+    (void)close(fds[1]);
+    cr_assert_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+    static uint8_t bytes[1 << 20];
+    uint64_t drain_ns = vgd_now_ns();
+    bool again = false, stopped = false;
+    ssize_t got = -1;
+    while (got != 0 && vgd_now_ns() - drain_ns < 20000000000) {
+        vgd_loop_turn(t->loop, 1);
+        again = again || t->told.gaps > 0;
+        if (again && !t->held && !stopped && vgd_now_ns() - drain_ns > 1500000000) {
+            stopped = true;
+            vgd_recorder_stop(t->r);
+        }
+        while ((got = read(fds[0], bytes, sizeof(bytes))) > 0) {
+            cr_assert_eq(write(file, bytes, (size_t)got), got);
+        }
+    }
+    cr_assert(stopped);
+    turn_until_over(t);
+    cr_assert_eq(t->told.state, VGD_TRACE_ENDED);
+    (void)close(fds[0]);
+    cr_assert_gt(count_of(file, VGD_TRACE_KIND_GAP), 0);
+    struct play p;
+    play_open(&p, file);
+    cr_assert(play_until(&p, VGD_TRACE_KIND_STATE_BEGIN));
+    cr_assert_eq(p.item.record.as.state_begin.reason, VGD_TRACE_STATE_START);
+    cr_assert(play_until(&p, VGD_TRACE_KIND_STATE_BEGIN), "it began again");
+    cr_assert(play_until(&p, VGD_TRACE_KIND_GAP), "and is not whole");
+    cr_assert(play_until(&p, VGD_TRACE_KIND_STATE_BEGIN));
+    cr_assert_eq(p.item.record.as.state_begin.reason, VGD_TRACE_STATE_AFTER_GAP);
+    uint32_t commands = 0;
+    while (play_next(&p) && p.item.record.kind != VGD_TRACE_KIND_STATE_END) {
+        commands += p.item.record.kind == VGD_TRACE_KIND_COMMAND;
+    }
+    cr_assert_eq(commands, n);
+    play_close(&p);
+    (void)close(file);
+    tape_close(t);
+    free(t);
+}
+
+DEVICE_TEST(recorded_reset_ends_a_state)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    make_much(t, 100);
+    int fds[2];
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    start_on(t, fds[1], VGD_LINK_TRACE_NEW);
+    (void)close(fds[1]);
+    cr_assert(t->held);
+    vgd_recorder_reset(t->r);
+    cr_assert_not(t->held);
+    (void)close(fds[0]);
+    turn_until_over(t);
+
+    /* And a start of the rings does not wait for longer than they may be held. */
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    start_on(t, fds[1], VGD_LINK_TRACE_NEW);
+    (void)close(fds[1]);
+    cr_assert(t->held);
+    uint64_t begin_ns = vgd_now_ns();
+    vgd_recorder_settle(t->r);
+    cr_assert_not(t->held);
+    cr_assert_lt(vgd_now_ns() - begin_ns, 3500000000);
+    (void)close(fds[0]);
+    turn_until_over(t);
     tape_close(t);
     free(t);
 }
