@@ -140,8 +140,7 @@ Test(render_content, what_was_uploaded_is_read)
                                                  .last_level = textures[i].last_level};
         enum vgd_status st = r->ops->resource_create_3d(r, &cmd);
         if (st != VGD_OK && textures[i].may_be_refused) {
-            cr_log_warn("not on this host: %s", textures[i].name);
-            continue;
+            continue; /* OpenGL here has no such textures */
         }
         cr_assert_eq(st, VGD_OK, "%s", textures[i].name);
         for (uint32_t level = 0; level <= textures[i].last_level; level++) {
