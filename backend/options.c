@@ -12,6 +12,7 @@
 #include "log.h"
 
 #define MIN_HOSTMEM_BYTES 4096ull /* a page */
+#define RECORD_PICTURE_MS_MAX 3600000u
 
 static const char usage_text[] =
     "usage: vgd (--socket-path=PATH | --fd=FDNUM) [OPTION]...\n"
@@ -31,9 +32,14 @@ static const char usage_text[] =
     "  --render-server=PATH  virgl_render_server, if it is not where distributions put it\n"
     "  --render-node=PATH    use this DRM render node and open no other\n"
     "  --require-hardware    software OpenGL or Vulkan is an error\n"
+    "  --strict              refuse OpenGL commands of the guest that are newer than this program\n"
     "  --control-path=PATH   control socket for vgdctl (default: vgd/PID.sock in "
     "$XDG_RUNTIME_DIR)\n"
     "  --no-control          no control socket\n"
+    "  --record=FILE         record what the guest does into FILE, from the beginning on, for\n"
+    "                        vgd-trace; a new or empty file (docs/guide-see-inside.md)\n"
+    "  --record-pictures=MS  of what is shown, record the pixels every MS milliseconds at most\n"
+    "                        (default 1000; 0: always), or none: their hashes alone\n"
     "  --log-level=LEVEL     error, warning, info (default) or debug\n"
     "  --restart-window=SEC  a worker's death this long after it became ready does not count\n"
     "                        towards back-off (default 10)\n"
@@ -103,9 +109,12 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         HOSTMEM,
         SERVER,
         HARDWARE,
+        STRICT,
         PROBE,
         JSON,
         CONTROL,
+        RECORD,
+        PICTURES,
         NO_CONTROL,
         LEVEL,
         WINDOW,
@@ -122,9 +131,12 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         {"hostmem", required_argument, NULL, HOSTMEM},
         {"render-server", required_argument, NULL, SERVER},
         {"require-hardware", no_argument, NULL, HARDWARE},
+        {"strict", no_argument, NULL, STRICT},
         {"probe", no_argument, NULL, PROBE},
         {"json", no_argument, NULL, JSON},
         {"control-path", required_argument, NULL, CONTROL},
+        {"record", required_argument, NULL, RECORD},
+        {"record-pictures", required_argument, NULL, PICTURES},
         {"no-control", no_argument, NULL, NO_CONTROL},
         {"log-level", required_argument, NULL, LEVEL},
         {"restart-window", required_argument, NULL, WINDOW},
@@ -134,6 +146,7 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
     };
     int c;
     long number;
+    bool has_pictures = false;
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         switch (c) {
         case FD:
@@ -181,6 +194,9 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         case HARDWARE:
             o->require_hardware = true;
             break;
+        case STRICT:
+            o->strict = true;
+            break;
         case PROBE:
             o->probe = true;
             break;
@@ -189,6 +205,26 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
             break;
         case CONTROL:
             o->control_path = optarg;
+            break;
+        case RECORD:
+            if (optarg[0] == '\0') {
+                vgd_log(VGD_LOG_ERROR, "vgd", "--record: give the path of a new file");
+                return EXIT_FAILURE;
+            }
+            o->record_path = optarg;
+            break;
+        case PICTURES:
+            if (strcmp(optarg, "none") == 0) {
+                o->record_picture_ms = VGD_LINK_TRACE_NO_PIXELS;
+            } else if (parse_number(optarg, RECORD_PICTURE_MS_MAX, &number)) {
+                o->record_picture_ms = (uint32_t)number;
+            } else {
+                vgd_log(VGD_LOG_ERROR, "vgd",
+                        "--record-pictures=%s: give 0 to %u milliseconds, or none", optarg,
+                        RECORD_PICTURE_MS_MAX);
+                return EXIT_FAILURE;
+            }
+            has_pictures = true;
             break;
         case NO_CONTROL:
             o->no_control = true;
@@ -224,6 +260,10 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
     }
     if (!o->probe && (o->fd >= 0) == (o->socket_path != NULL)) {
         vgd_log(VGD_LOG_ERROR, "vgd", "give either --socket-path=PATH or --fd=FDNUM; see --help");
+        return EXIT_FAILURE;
+    }
+    if (has_pictures && o->record_path == NULL) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "--record-pictures is about a recording: give --record too");
         return EXIT_FAILURE;
     }
     if (o->require_hardware && !o->virgl && !o->venus && !o->probe) {

@@ -22,6 +22,7 @@
 #include "frames.h"
 #include "layer_env.h"
 #include "log.h"
+#include "record_file.h"
 #include "render_server.h"
 #include "vgd.h"
 
@@ -30,29 +31,84 @@
 #define OTHER_FDS_MAX 256u
 /* In the host-visible region, however few descriptors there are. */
 #define MAPS_LEAST 64u
+/* A recording that runs when we end has this long to get into its file. */
+#define QUIT_RECORDING_MS 2000u
+#define NS_PER_MS 1000000ull
 
 /* ---- sessions and workers ---------------------------------------------------------------------
  */
+
+static bool recording_to_worker(void *user, enum vgd_link_type type, const void *payload,
+                                size_t n_bytes, const int *fds, uint32_t n_fds)
+{
+    struct vgd *vgd = user;
+    return vgd_worker_process_send(vgd->worker, type, payload, n_bytes, fds, n_fds);
+}
+
+static void quit_due(void *user)
+{
+    struct vgd *vgd = user;
+    vgd_loop_quit(vgd->loop, vgd->quit_status);
+}
+
+static void recording_over(void *user)
+{
+    struct vgd *vgd = user;
+    if (vgd->quitting) {
+        quit_due(vgd);
+    }
+    if (vgd->control != NULL) {
+        vgd_control_trace_stopped(vgd->control);
+    }
+}
+
+/* End, with what is recorded in its file. A second reason to end changes nothing: it is soon. */
+static void quit(struct vgd *vgd, int status)
+{
+    if (vgd->quitting) {
+        return;
+    }
+    vgd->quitting = true;
+    vgd->quit_status = status;
+    if (vgd_recording_stop(vgd->recording)) {
+        vgd_timer_start(vgd->quit_timer, QUIT_RECORDING_MS * NS_PER_MS);
+    } else {
+        quit_due(vgd);
+    }
+}
+
+static void worker_told(void *user)
+{
+    struct vgd *vgd = user;
+    vgd_recording_worker_told(vgd->recording);
+}
 
 static void worker_ready(void *user, const struct vgd_link_ready *ready, bool again)
 {
     struct vgd *vgd = user;
     if (vgd->session != NULL) {
-        vgd_session_worker_ready(vgd->session, ready, again);
+        vgd_session_worker_ready(vgd->session, ready, again); /* calls worker_told */
+    } else {
+        worker_told(vgd);
     }
 }
 
 static void worker_message(void *user, struct vgd_link_message *msg)
 {
     struct vgd *vgd = user;
-    if (vgd->session != NULL) {
+    if (msg->type == VGD_LINK_TRACE_STATE) {
+        if (vgd_recording_worker_state(vgd->recording, msg) != VGD_OK) {
+            vgd_worker_process_kill(vgd->worker, "a TRACE_STATE that cannot be");
+        }
+    } else if (vgd->session != NULL) {
         vgd_session_worker_message(vgd->session, msg);
     }
 }
 
-static void worker_gone(void *user)
+static void worker_gone(void *user, const struct vgd_worker_end *end)
 {
     struct vgd *vgd = user;
+    vgd_recording_worker_gone(vgd->recording, end);
     if (vgd->session != NULL) {
         vgd_session_worker_gone(vgd->session);
     }
@@ -61,7 +117,7 @@ static void worker_gone(void *user)
 static void worker_failed(void *user)
 {
     struct vgd *vgd = user;
-    vgd_loop_quit(vgd->loop, EXIT_FAILURE);
+    quit(vgd, EXIT_FAILURE);
 }
 
 static bool create_worker(struct vgd *vgd)
@@ -76,6 +132,7 @@ static bool create_worker(struct vgd *vgd)
         .layer_dir = vgd->layer_dir,
         .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
         .require_hardware = vgd->options.require_hardware,
+        .strict_streams = vgd->options.strict,
         .n_scanouts = VGD_MAX_SCANOUTS,
         .restart_window_ms = vgd->options.restart_window_ms,
         .frames_fd = vgd->frames_fd,
@@ -109,6 +166,7 @@ static bool open_session(struct vgd *vgd, int *fd)
             .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
             .maps_max = vgd->maps_max,
             .on_end = session_end,
+            .on_worker_told = worker_told,
             .on_snapshot = vgd_control_session_snapshot,
             .user = vgd,
         },
@@ -126,12 +184,13 @@ static void end_due(void *user)
     bool listening = vgd->listen_fd >= 0;
     if (vgd->ended == VGD_SESSION_CLOSED || !listening) {
         vgd_log(VGD_LOG_INFO, "session", "the front-end is gone");
-        vgd_loop_quit(vgd->loop, vgd->ended == VGD_SESSION_CLOSED ? EXIT_SUCCESS : EXIT_FAILURE);
+        quit(vgd, vgd->ended == VGD_SESSION_CLOSED ? EXIT_SUCCESS : EXIT_FAILURE);
         return;
     }
     vgd_worker_process_destroy(vgd->worker);
+    vgd_recording_worker_gone(vgd->recording, &(struct vgd_worker_end){.replaced = true});
     if (!create_worker(vgd)) {
-        vgd_loop_quit(vgd->loop, EXIT_FAILURE);
+        quit(vgd, EXIT_FAILURE);
         return;
     }
     vgd_worker_process_start(vgd->worker);
@@ -197,7 +256,7 @@ static void signalled(void *user, uint32_t events)
     struct signalfd_siginfo info;
     if (read(vgd->signal_fd, &info, sizeof(info)) == sizeof(info)) {
         vgd_log(VGD_LOG_INFO, "vgd", "ended by signal %u", info.ssi_signo);
-        vgd_loop_quit(vgd->loop, EXIT_SUCCESS);
+        quit(vgd, EXIT_SUCCESS);
     }
 }
 
@@ -312,7 +371,15 @@ static bool prepare(struct vgd *vgd)
     void *frames = mmap(NULL, VGD_FRAMES_BYTES, PROT_READ, MAP_SHARED, vgd->frames_fd, 0);
     vgd->signal_watch = vgd_loop_watch(vgd->loop, vgd->signal_fd, EPOLLIN, signalled, vgd);
     vgd->end_timer = vgd_timer_create(vgd->loop, end_due, vgd);
-    if (frames == MAP_FAILED || vgd->signal_watch == NULL || vgd->end_timer == NULL) {
+    vgd->quit_timer = vgd_timer_create(vgd->loop, quit_due, vgd);
+    vgd->recording = vgd_recording_create(&(struct vgd_recording_config){
+        .loop = vgd->loop,
+        .to_worker = recording_to_worker,
+        .on_over = recording_over,
+        .user = vgd,
+    });
+    if (frames == MAP_FAILED || vgd->signal_watch == NULL || vgd->end_timer == NULL ||
+        vgd->quit_timer == NULL || vgd->recording == NULL) {
         return false;
     }
     vgd->frames = frames;
@@ -328,6 +395,8 @@ static void finish(struct vgd *vgd)
     vgd_watch_remove(&vgd->listen_watch);
     vgd_watch_remove(&vgd->signal_watch);
     vgd_timer_destroy(&vgd->end_timer);
+    vgd_timer_destroy(&vgd->quit_timer);
+    vgd_recording_destroy(vgd->recording);
     vgd_fd_closep(&vgd->listen_fd);
     vgd_fd_closep(&vgd->signal_fd);
     if (vgd->frames != NULL) {
@@ -337,11 +406,31 @@ static void finish(struct vgd *vgd)
     vgd_loop_destroy(vgd->loop);
 }
 
+/* Of --record. What cannot be recorded into is the operator's to mend, before a guest is there. */
+static bool start_recording(struct vgd *vgd)
+{
+    const char *path = vgd->options.record_path;
+    const char *why = NULL;
+    bool created;
+    if (path == NULL) {
+        return true;
+    }
+    int fd = vgd_record_file_open(path, &created, &why);
+    if (fd < 0 || vgd_recording_start(vgd->recording, &fd, vgd->options.record_picture_ms, false,
+                                      &why) != VGD_OK) {
+        vgd_log(VGD_LOG_ERROR, "vgd", "--record=%s: %s", path, why);
+        return false;
+    }
+    return true;
+}
+
 static int run(struct vgd *vgd)
 {
     int rc = EXIT_FAILURE;
     if (!prepare(vgd)) {
         vgd_log(VGD_LOG_ERROR, "vgd", "no memory or descriptors: %s", strerror(errno));
+    } else if (!start_recording(vgd)) {
+        /* said */
     } else if (vgd->options.fd >= 0) {
         /* libvirt hands one socketpair end and drops privileges: the worker starts on the first
          * message. */
@@ -367,6 +456,7 @@ int main(int argc, char **argv)
 {
     struct vgd vgd = {
         .options = {.fd = -1,
+                    .record_picture_ms = VGD_RECORDING_PICTURE_MS,
                     .restart_window_ms = VGD_RESTART_WINDOW_MS,
                     .log_level = VGD_LOG_INFO},
         .listen_fd = -1,

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "fd.h"
+#include "live_json.h"
 #include "log.h"
 #include "vgd.h"
 
@@ -80,6 +82,20 @@ static struct json_object *window_status(const struct vgd_shmem_status *st, uint
     return out;
 }
 
+static void add_trace(struct json_object *out, const struct vgd_recording_status *st)
+{
+    add_string(out, "state", st->name);
+    add_string(out, "why", st->why);
+    add_u64(out, "records", st->records);
+    add_u64(out, "bytes_in", st->bytes_in);
+    add_u64(out, "bytes_out", st->bytes_out);
+    add_u64(out, "gaps", st->gaps);
+    add_u64(out, "lost_records", st->lost_records);
+    add_u64(out, "lost_bytes", st->lost_bytes);
+    add_u64(out, "memory_bytes", st->memory_bytes);
+    (void)json_object_object_add(out, "seconds", json_object_new_double(st->seconds));
+}
+
 static struct json_object *session_status(const struct vgd *vgd)
 {
     struct json_object *out = json_object_new_object();
@@ -107,6 +123,19 @@ static struct json_object *session_status(const struct vgd *vgd)
     return out;
 }
 
+/* NULL: nothing has been recorded. */
+static struct json_object *trace_status(const struct vgd *vgd)
+{
+    struct vgd_recording_status st;
+    vgd_recording_get_status(vgd->recording, &st);
+    if (st.state == VGD_RECORDING_NONE) {
+        return NULL;
+    }
+    struct json_object *out = json_object_new_object();
+    add_trace(out, &st);
+    return out;
+}
+
 static void control_status(void *user, struct json_object *out)
 {
     const struct vgd *vgd = user;
@@ -115,6 +144,33 @@ static void control_status(void *user, struct json_object *out)
     (void)json_object_object_add(out, "worker", worker_status(vgd));
     (void)json_object_object_add(out, "session", session_status(vgd));
     (void)json_object_object_add(out, "device", device_status(vgd));
+    (void)json_object_object_add(out, "trace", trace_status(vgd));
+}
+
+static struct json_object *control_counters(void *user)
+{
+    const struct vgd *vgd = user;
+    struct vgd_worker_process_status st;
+    vgd_worker_process_get_status(vgd->worker, &st);
+    struct vgd_live_worker worker = {
+        .uptime_ns = vgd_now_ns() - vgd->started_ns,
+        .starts = st.starts_count,
+        .deaths = st.deaths_count,
+        .pid = (uint64_t)st.pid,
+    };
+    return vgd_live_counters(&vgd_worker_process_vault(vgd->worker)->counters, &worker);
+}
+
+static struct json_object *control_contexts(void *user, uint32_t from_id, int64_t *out_next_id)
+{
+    const struct vgd *vgd = user;
+    return vgd_live_contexts(&vgd_worker_process_vault(vgd->worker)->live, from_id, out_next_id);
+}
+
+static struct json_object *control_errors(void *user)
+{
+    const struct vgd *vgd = user;
+    return vgd_live_errors(&vgd_worker_process_vault(vgd->worker)->live, vgd_now_ns());
 }
 
 static enum vgd_status control_screenshot(void *user, uint32_t scanout_idx, uint64_t token)
@@ -146,6 +202,47 @@ void vgd_control_session_snapshot(void *user, uint32_t question, enum vgd_status
     }
 }
 
+static bool control_trace_start(void *user, int *fd, uint32_t picture_ms, const char **why)
+{
+    struct vgd *vgd = user;
+    if (vgd->quitting) {
+        vgd_fd_closep(fd);
+        *why = "this vgd is about to end";
+        return false;
+    }
+    uint32_t ms = picture_ms == VGD_CONTROL_NO_PICTURES ? VGD_LINK_TRACE_NO_PIXELS : picture_ms;
+    return vgd_recording_start(vgd->recording, fd, ms, vgd_worker_process_ready(vgd->worker),
+                               why) == VGD_OK;
+}
+
+static enum vgd_status control_trace_stop(void *user)
+{
+    struct vgd *vgd = user;
+    struct vgd_recording_status st;
+    if (!vgd_recording_stop(vgd->recording)) {
+        return VGD_UNSUPPORTED;
+    }
+    vgd_recording_get_status(vgd->recording, &st);
+    return st.state == VGD_RECORDING_STOPPING ? VGD_AGAIN : VGD_OK;
+}
+
+static void control_trace(void *user, struct json_object *out)
+{
+    const struct vgd *vgd = user;
+    struct vgd_recording_status st;
+    vgd_recording_get_status(vgd->recording, &st);
+    add_trace(out, &st);
+}
+
+/* The worker that there is, and through our own level all that come. */
+static void control_log_level(void *user, enum vgd_log_level level)
+{
+    struct vgd *vgd = user;
+    vgd_log_set_level(level);
+    struct vgd_link_u64 m = {.value = level};
+    (void)vgd_worker_process_send(vgd->worker, VGD_LINK_LOG_LEVEL, &m, sizeof(m), NULL, 0);
+}
+
 void vgd_control_open(struct vgd *vgd)
 {
     char path[VGD_PATH_BYTES];
@@ -159,10 +256,19 @@ void vgd_control_open(struct vgd *vgd)
                 "no control socket for vgdctl: set XDG_RUNTIME_DIR or give --control-path=PATH");
         return;
     }
+    vgd->started_ns = vgd_now_ns();
     struct vgd_control_config config = {
         .loop = vgd->loop,
         .path = path,
-        .ops = {.status = control_status, .screenshot = control_screenshot},
+        .ops = {.status = control_status,
+                .screenshot = control_screenshot,
+                .trace_start = control_trace_start,
+                .trace_stop = control_trace_stop,
+                .trace = control_trace,
+                .log_level = control_log_level,
+                .counters = control_counters,
+                .contexts = control_contexts,
+                .errors = control_errors},
         .user = vgd,
     };
     (void)!vgd_control_create(&config, &vgd->control); /* says why itself */

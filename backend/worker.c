@@ -281,6 +281,14 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
     case VGD_LINK_EDID_REPLY:
     case VGD_LINK_SNAPSHOT:
         return display_message(w, msg);
+    case VGD_LINK_LOG_LEVEL: {
+        const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
+        if (m == NULL || m->value > VGD_LOG_DEBUG) {
+            return VGD_RANGE;
+        }
+        vgd_log_set_level((enum vgd_log_level)m->value);
+        return VGD_OK;
+    }
     default:
         return VGD_RANGE;
     }
@@ -318,7 +326,11 @@ static int run(int link_fd)
 {
     raise_fd_limit();
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGINT, SIG_IGN); /* a terminal sends it to both; the supervisor decides */
+    /* A terminal, or whoever ends a service, sends these to both; the supervisor decides, and lets
+     * a recording be written first. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
     struct worker w = {.loop = vgd_loop_create()};
     if (w.loop == NULL) {
         return EXIT_FAILURE;

@@ -216,7 +216,7 @@ static void bad_chain(struct queue *q, const struct vgd_chain *chain)
 {
     vgd_log_guest(&q->worker->guest_log, "queue", "queue %u: bad descriptor chain, head %u", q->idx,
                   chain->head);
-    q->worker->vault->counters.errors++;
+    vgd_gpu_bad_chain(q->worker->gpu);
     push(q, chain->head, 0);
 }
 

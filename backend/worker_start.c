@@ -235,6 +235,7 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
         .render = w->render,
         .link = w->link,
         .frames = w->frames,
+        .counters = &w->vault->counters,
         .n_scanouts = start->hello.n_scanouts,
     });
     w->n_scanouts = start->hello.n_scanouts;
@@ -253,7 +254,9 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
                    .user = w},
         .journal = w->journal,
         .counters = &w->vault->counters,
+        .live = &w->vault->live,
         .n_scanouts = start->hello.n_scanouts,
+        .strict_streams = start->hello.strict_streams != 0,
         .complete = vgd_worker_complete,
         .postpone = vgd_worker_postpone,
         .user = w,

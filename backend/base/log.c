@@ -2,6 +2,7 @@
 #include "log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,18 +12,28 @@
 #define NS_PER_SECOND 1000000000ull
 
 static const char *log_program = "vgd";
-static enum vgd_log_level log_level = VGD_LOG_INFO;
+static _Atomic enum vgd_log_level log_level = VGD_LOG_INFO; /* orders nothing */
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
 void vgd_log_setup(const char *program, enum vgd_log_level level)
 {
     log_program = program;
-    log_level = level;
+    vgd_log_set_level(level);
 }
 
 enum vgd_log_level vgd_log_level(void)
 {
-    return log_level;
+    return atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+void vgd_log_set_level(enum vgd_log_level level)
+{
+    atomic_store_explicit(&log_level, level, memory_order_relaxed);
+}
+
+const char *vgd_log_level_name(enum vgd_log_level level)
+{
+    return level_names[level];
 }
 
 bool vgd_log_level_parse(const char *text, enum vgd_log_level *out)

@@ -19,8 +19,12 @@ enum vgd_log_level {
 /** Set the program word in front of each line ("vgd", "vgd-worker") and the most verbose level
  * shown. */
 void vgd_log_setup(const char *program, enum vgd_log_level level);
-/** The level set, so that a child can be given the same one. */
+/** The level set, so that a child can be given the same one. Any thread. */
 enum vgd_log_level vgd_log_level(void);
+/** Another level from now on. Any thread. */
+void vgd_log_set_level(enum vgd_log_level level);
+/** "error", "warning", "info" or "debug". */
+const char *vgd_log_level_name(enum vgd_log_level level);
 /** Parse "error", "warning", "info" or "debug"; false leaves *out untouched. */
 bool vgd_log_level_parse(const char *text, enum vgd_log_level *out);
 

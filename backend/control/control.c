@@ -19,6 +19,7 @@
 #include "log.h"
 
 #define ACCEPT_PAUSE_MS 1000u /* when the kernel has no descriptor for us */
+#define PASSED_FDS_MAX 2u     /* one too many is told from one; the kernel closes others */
 #define NS_PER_MS 1000000ull
 
 static void arm(struct vgd_control *c)
@@ -61,6 +62,7 @@ static void drop(struct vgd_control_client *client)
     }
     vgd_watch_remove(&client->watch);
     vgd_fd_closep(&client->fd);
+    vgd_fd_closep(&client->passed_fd);
     vgd_fd_closep(&client->reply_fd);
     free(client->reply);
     free(client);
@@ -102,10 +104,21 @@ static enum vgd_status send_reply(struct vgd_control_client *client)
 void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
                            struct json_object *value)
 {
-    assert(client->reply == NULL);
+    struct json_object *reply = vgd_control_new_reply();
+    (void)json_object_object_add(reply, key, value);
+    vgd_control_set_whole(client, reply);
+}
+
+struct json_object *vgd_control_new_reply(void)
+{
     struct json_object *reply = json_object_new_object();
     (void)json_object_object_add(reply, "v", json_object_new_int(VGD_CONTROL_VERSION));
-    (void)json_object_object_add(reply, key, value);
+    return reply;
+}
+
+void vgd_control_set_whole(struct vgd_control_client *client, struct json_object *reply)
+{
+    assert(client->reply == NULL);
     size_t n_bytes = 0;
     const char *text = json_object_to_json_string_length(reply, JSON_C_TO_STRING_PLAIN, &n_bytes);
     if (text != NULL && n_bytes < VGD_CONTROL_REPLY_BYTES_MAX) {
@@ -149,6 +162,8 @@ static bool next_line(struct vgd_control_client *client)
     client->line_bytes -= n_bytes;
     memmove(client->line, client->line + n_bytes, client->line_bytes);
     vgd_control_do_line(client, line, n_bytes);
+    vgd_fd_closep(&client->passed_fd);
+    client->passed_excess = false;
     return true;
 }
 
@@ -188,6 +203,46 @@ static void advance(struct vgd_control_client *client)
     }
 }
 
+/* What a client sends, and descriptors beside it. One is kept: for more, none. */
+static ssize_t receive(struct vgd_control_client *client)
+{
+    struct iovec iov = {.iov_base = client->line + client->line_bytes,
+                        .iov_len = sizeof(client->line) - client->line_bytes};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * PASSED_FDS_MAX)];
+    } control;
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof(control.bytes)};
+    ssize_t n = recvmsg(client->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0) {
+        return n;
+    }
+    client->passed_excess |= (msg.msg_flags & MSG_CTRUNC) != 0; /* the kernel has closed the rest */
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(&msg); head != NULL; head = CMSG_NXTHDR(&msg, head)) {
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t n_fds = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n_fds; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(head) + i * sizeof(fd), sizeof(fd));
+            if (client->passed_fd < 0 && !client->passed_excess) {
+                client->passed_fd = fd;
+            } else {
+                client->passed_excess = true;
+                vgd_fd_closep(&fd);
+            }
+        }
+    }
+    if (client->passed_excess) {
+        vgd_fd_closep(&client->passed_fd);
+    }
+    return n;
+}
+
 static void client_event(void *user, uint32_t events)
 {
     struct vgd_control_client *client = user;
@@ -196,8 +251,7 @@ static void client_event(void *user, uint32_t events)
         return;
     }
     if ((events & EPOLLIN) != 0 && !client->waiting && client->reply == NULL) {
-        ssize_t n = recv(client->fd, client->line + client->line_bytes,
-                         sizeof(client->line) - client->line_bytes, MSG_DONTWAIT);
+        ssize_t n = receive(client);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
             drop(client);
             return;
@@ -275,7 +329,7 @@ static void add_client(struct vgd_control *c, int *fd)
     if (client == NULL) {
         return;
     }
-    *client = (struct vgd_control_client){.owner = c, .fd = -1, .reply_fd = -1};
+    *client = (struct vgd_control_client){.owner = c, .fd = -1, .passed_fd = -1, .reply_fd = -1};
     client->watch = vgd_loop_watch(c->loop, *fd, EPOLLIN, client_event, client);
     if (client->watch == NULL) {
         free(client);
@@ -387,6 +441,8 @@ enum vgd_status vgd_control_create(const struct vgd_control_config *config,
     c->slow_ms = config->slow_ms != 0 ? config->slow_ms : VGD_CONTROL_SLOW_MS;
     c->screenshot_ms =
         config->screenshot_ms != 0 ? config->screenshot_ms : VGD_CONTROL_SCREENSHOT_MS;
+    c->trace_stop_ms =
+        config->trace_stop_ms != 0 ? config->trace_stop_ms : VGD_CONTROL_TRACE_STOP_MS;
     c->fd = -1;
     enum vgd_status st = open_socket(c, config->path);
     if (st == VGD_OK) {

@@ -3,21 +3,42 @@
  * The control socket: what vgdctl and a person with socat talk to. A unix stream socket, mode 0600;
  * clients are our own user or root. JSON, one request and one reply a line:
  *
- *     {"v":1,"cmd":"status"}                  -> {"v":1,"status":{...}}
- *     {"v":1,"cmd":"screenshot","scanout":0}  ->
- * {"v":1,"screenshot":{"w":640,"h":480,"stride":2560, "format":"x8r8g8b8"}}, a memfd beside its
- * first byte anything else                           -> {"v":1,"error":"what is wrong"}
+ *     {"v":1,"cmd":"status"}
+ *         -> {"v":1,"status":{...,"trace":null}}, or in it what trace-start gives
+ *     {"v":1,"cmd":"screenshot","scanout":0}
+ *         -> {"v":1,"screenshot":{"w":640,"h":480,"stride":2560,"format":"x8r8g8b8"}}, a memfd
+ *            beside its first byte
+ *     {"v":1,"cmd":"trace-start","picture_ms":1000}, with one descriptor beside it: an empty file,
+ *     open for reading and writing; a pipe, a stream socket, /dev/null. picture_ms: pixels are
+ *     recorded that often at most; 0: always; "none": never; 1000 if it is not there
+ *         -> {"v":1,"trace":{"state":"running","why":"","records":0,"bytes_in":0,"bytes_out":0,
+ *            "gaps":0,"lost_records":0,"lost_bytes":0,"memory_bytes":0,"seconds":0.0}}
+ *     {"v":1,"cmd":"trace-stop"}
+ *         -> the same when all is in the file, with the state "ended" or "failed" (and why)
+ *     {"v":1,"cmd":"log-level","level":"debug"}
+ *         -> {"v":1,"log_level":"debug"}
+ *     {"v":1,"cmd":"counters"}
+ *         -> {"v":1,"counters":{...}}
+ *     {"v":1,"cmd":"contexts","from":0}, "from" may be left out
+ *         -> {"v":1,"contexts":[...],"next":null}, or the "from" of the next part
+ *     {"v":1,"cmd":"errors"}
+ *         -> {"v":1,"errors":[...]}
+ *     anything else
+ *         -> {"v":1,"error":"what is wrong"}
  *
- * A client's next request is read when it has its reply. A client that sends too much without a
+ * A client's next request is read when it has its reply. A descriptor belongs to the line that is
+ * read with it; one that this line has no use for is closed. A client that sends too much without a
  * newline, does not read its reply, or says nothing for a time is dropped.
  * Thread: loop.
  */
 #ifndef VGD_CONTROL_H
 #define VGD_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "log.h"
 #include "loop.h"
 #include "status.h"
 
@@ -28,6 +49,10 @@
 #define VGD_CONTROL_IDLE_MS 30000u         /* between requests */
 #define VGD_CONTROL_SLOW_MS 5000u          /* to take a reply */
 #define VGD_CONTROL_SCREENSHOT_MS 5000u    /* for the owner to make one */
+#define VGD_CONTROL_TRACE_STOP_MS 12000u   /* for the owner to end a recording */
+#define VGD_CONTROL_PICTURE_MS 1000u       /* if a recording's request does not say */
+#define VGD_CONTROL_PICTURE_MS_MAX 3600000u
+#define VGD_CONTROL_NO_PICTURES UINT32_MAX
 
 struct json_object;
 struct vgd_control;
@@ -41,6 +66,19 @@ struct vgd_control_ops {
      * worker now), ...
      */
     enum vgd_status (*screenshot)(void *user, uint32_t scanout_idx, uint64_t token);
+    /** Record into *@fd, a descriptor of which nothing is known, which is taken. @picture_ms: or
+     * VGD_CONTROL_NO_PICTURES. False: @why, a literal, tells the client. */
+    bool (*trace_start)(void *user, int *fd, uint32_t picture_ms, const char **why);
+    /** VGD_OK: it is over; VGD_AGAIN: vgd_control_trace_stopped follows; VGD_UNSUPPORTED: nothing
+     * is recorded. */
+    enum vgd_status (*trace_stop)(void *user);
+    /** Add to @out, an empty object, how the last recording is. */
+    void (*trace)(void *user, struct json_object *out);
+    void (*log_level)(void *user, enum vgd_log_level level);
+    /** What live_json.h says, taken over from the owner. */
+    struct json_object *(*counters)(void *user);
+    struct json_object *(*contexts)(void *user, uint32_t from_id, int64_t *out_next_id);
+    struct json_object *(*errors)(void *user);
 };
 
 struct vgd_control_config {
@@ -48,7 +86,7 @@ struct vgd_control_config {
     const char *path;      /* copied */
     struct vgd_control_ops ops;
     void *user;
-    uint32_t idle_ms, slow_ms, screenshot_ms; /* 0: those above */
+    uint32_t idle_ms, slow_ms, screenshot_ms, trace_stop_ms; /* 0: those above */
 };
 
 /**
@@ -72,6 +110,9 @@ void vgd_control_destroy(struct vgd_control *c);
  */
 void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vgd_status status,
                                   uint32_t w_px, uint32_t h_px, int *fd);
+
+/** A recording is over: those who wait for that are told. */
+void vgd_control_trace_stopped(struct vgd_control *c);
 
 /**
  * The folder of control sockets: $XDG_RUNTIME_DIR/vgd, or /run/vgd for root where that is not set.

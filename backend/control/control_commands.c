@@ -22,6 +22,39 @@ static void do_status(struct vgd_control_client *client, struct json_object *req
     vgd_control_set_reply(client, "status", out);
 }
 
+static void do_counters(struct vgd_control_client *client, struct json_object *request)
+{
+    (void)request;
+    vgd_control_set_reply(client, "counters", client->owner->ops.counters(client->owner->user));
+}
+
+static void do_contexts(struct vgd_control_client *client, struct json_object *request)
+{
+    struct json_object *from = NULL;
+    int64_t from_id = 0;
+    if (json_object_object_get_ex(request, "from", &from)) {
+        from_id = json_object_is_type(from, json_type_int) ? json_object_get_int64(from) : -1;
+    }
+    if (from_id < 0 || from_id > UINT32_MAX) {
+        vgd_control_set_error(client, "\"from\" has to be the id of a context");
+        return;
+    }
+    int64_t next_id = -1;
+    struct json_object *reply = vgd_control_new_reply();
+    struct json_object *contexts =
+        client->owner->ops.contexts(client->owner->user, (uint32_t)from_id, &next_id);
+    (void)json_object_object_add(reply, "contexts", contexts);
+    (void)json_object_object_add(reply, "next",
+                                 next_id < 0 ? NULL : json_object_new_int64(next_id));
+    vgd_control_set_whole(client, reply);
+}
+
+static void do_errors(struct vgd_control_client *client, struct json_object *request)
+{
+    (void)request;
+    vgd_control_set_reply(client, "errors", client->owner->ops.errors(client->owner->user));
+}
+
 static void do_screenshot(struct vgd_control_client *client, struct json_object *request)
 {
     struct vgd_control *c = client->owner;
@@ -76,6 +109,97 @@ void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vg
     vgd_control_wait_over(client);
 }
 
+/* --- Recordings. --- */
+
+/* Who waits for a recording's end has no token of its own: all have the same news. */
+#define TRACE_TOKEN 0u
+
+static void reply_trace(struct vgd_control_client *client)
+{
+    struct json_object *out = json_object_new_object();
+    client->owner->ops.trace(client->owner->user, out);
+    vgd_control_set_reply(client, "trace", out);
+}
+
+/* False: it is none of the values that it may have. */
+static bool picture_ms_of(struct json_object *request, uint32_t *out)
+{
+    struct json_object *value = NULL;
+    *out = VGD_CONTROL_PICTURE_MS;
+    if (!json_object_object_get_ex(request, "picture_ms", &value)) {
+        return true;
+    }
+    if (json_object_is_type(value, json_type_string)) {
+        *out = VGD_CONTROL_NO_PICTURES;
+        return strcmp(json_object_get_string(value), "none") == 0;
+    }
+    if (!json_object_is_type(value, json_type_int) || json_object_get_int64(value) < 0 ||
+        json_object_get_int64(value) > VGD_CONTROL_PICTURE_MS_MAX) {
+        return false;
+    }
+    *out = (uint32_t)json_object_get_int64(value);
+    return true;
+}
+
+static void do_trace_start(struct vgd_control_client *client, struct json_object *request)
+{
+    struct vgd_control *c = client->owner;
+    uint32_t picture_ms;
+    const char *why = NULL;
+    if (client->passed_fd < 0 || client->passed_excess) {
+        vgd_control_set_error(client, "one descriptor has to come with it, of the file");
+    } else if (!picture_ms_of(request, &picture_ms)) {
+        vgd_control_set_error(client,
+                              "\"picture_ms\" has to be a number from 0 to 3600000, or \"none\"");
+    } else if (!c->ops.trace_start(c->user, &client->passed_fd, picture_ms, &why)) {
+        vgd_control_set_error(client, why);
+    } else {
+        reply_trace(client);
+    }
+}
+
+static void do_trace_stop(struct vgd_control_client *client, struct json_object *request)
+{
+    (void)request;
+    struct vgd_control *c = client->owner;
+    enum vgd_status st = c->ops.trace_stop(c->user);
+    if (st == VGD_OK) {
+        reply_trace(client);
+    } else if (st == VGD_AGAIN) {
+        vgd_control_wait(client, c->trace_stop_ms, "the recording does not end");
+        client->token = TRACE_TOKEN;
+    } else {
+        vgd_control_set_error(client, "nothing is recorded");
+    }
+}
+
+void vgd_control_trace_stopped(struct vgd_control *c)
+{
+    struct vgd_control_client *client;
+    while ((client = vgd_control_waiting(c, TRACE_TOKEN)) != NULL) {
+        reply_trace(client);
+        vgd_control_wait_over(client);
+    }
+}
+
+/* --- The log. --- */
+
+static void do_log_level(struct vgd_control_client *client, struct json_object *request)
+{
+    struct vgd_control *c = client->owner;
+    struct json_object *value = NULL;
+    enum vgd_log_level level;
+    if (!json_object_object_get_ex(request, "level", &value) ||
+        !json_object_is_type(value, json_type_string) ||
+        !vgd_log_level_parse(json_object_get_string(value), &level)) {
+        vgd_control_set_error(client,
+                              "\"level\" has to be \"error\", \"warning\", \"info\" or \"debug\"");
+        return;
+    }
+    c->ops.log_level(c->user, level);
+    vgd_control_set_reply(client, "log_level", json_object_new_string(vgd_log_level_name(level)));
+}
+
 /* --- Requests. --- */
 
 /* What can be asked. */
@@ -84,8 +208,9 @@ static const struct {
     /** Sets a reply, or has the client wait for one. */
     void (*act)(struct vgd_control_client *client, struct json_object *request);
 } commands[] = {
-    {"status", do_status},
-    {"screenshot", do_screenshot},
+    {"status", do_status},         {"screenshot", do_screenshot}, {"trace-start", do_trace_start},
+    {"trace-stop", do_trace_stop}, {"log-level", do_log_level},   {"counters", do_counters},
+    {"contexts", do_contexts},     {"errors", do_errors},
 };
 
 static void unknown_command(struct vgd_control_client *client)

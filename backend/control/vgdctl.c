@@ -9,20 +9,41 @@
 #include <string.h>
 
 static const char help[] =
-    "Usage: vgdctl [--control PATH] status [--json]\n"
+    "Usage: vgdctl [--control PATH] status|counters|contexts|errors [--json]\n"
     "       vgdctl [--control PATH] screenshot SCANOUT FILE.png\n"
+    "       vgdctl [--control PATH] trace start FILE [--pictures MS|none]\n"
+    "       vgdctl [--control PATH] trace stop | trace status\n"
+    "       vgdctl [--control PATH] log-level LEVEL\n"
+    "       vgdctl [--control PATH] top [--interval SECONDS] [--once]\n"
     "       vgdctl --help | --version\n"
     "\n"
     "  status       what this virtual GPU is and does; --json as one line of JSON\n"
+    "  counters     what was counted since vgd started: commands, bytes, times, memory\n"
+    "  contexts     the guest's contexts: whose they are, and what they did\n"
+    "  errors       what was answered with an error lately\n"
     "  screenshot   write what the guest shows on SCANOUT (0, 1, ...) to FILE.png\n"
+    "  trace start  record what the guest does into FILE, which is new or empty, from now on;\n"
+    "               the guest does not notice. vgd-trace reads it\n"
+    "  trace stop   end the recording, and wait until all is in the file\n"
+    "  trace status how it is going\n"
+    "  top          rates, latencies, memory, contexts and recent errors, again and again; q\n"
+    "               ends it. With --once, or where there is no terminal: a single time\n"
+    "  log-level    from now on vgd logs error, warning, info or debug\n"
     "\n"
     "  -c, --control PATH  the control socket of the vgd to ask. Default: the only live\n"
     "                      socket in $XDG_RUNTIME_DIR/vgd (root: or else /run/vgd)\n"
-    "  -j, --json          print the status as JSON\n";
+    "  -j, --json          print the reply as JSON\n"
+    "  -p, --pictures MS   of what the guest shows, record the pixels every MS milliseconds at\n"
+    "                      most (default 1000; 0: always), or none: their hashes alone\n"
+    "  -i, --interval SECONDS  between two looks, 0.1 to 3600 (default 1)\n"
+    "  -1, --once          one look, over one interval, as plain text\n";
 
 /* Options that only some commands know. */
 enum {
     OPTION_JSON = 1u << 0,
+    OPTION_PICTURES = 1u << 1,
+    OPTION_INTERVAL = 1u << 2,
+    OPTION_ONCE = 1u << 3,
 };
 
 static const struct {
@@ -33,7 +54,14 @@ static const struct {
     bool (*run)(const struct vgdctl_args *args);
 } commands[] = {
     {"status", "", 0, 0, OPTION_JSON, vgdctl_status},
+    {"counters", "", 0, 0, OPTION_JSON, vgdctl_counters},
+    {"contexts", "", 0, 0, OPTION_JSON, vgdctl_contexts},
+    {"errors", "", 0, 0, OPTION_JSON, vgdctl_errors},
     {"screenshot", " SCANOUT FILE.png", 2, 2, 0, vgdctl_screenshot},
+    {"trace", " start FILE [--pictures MS|none], trace stop, or trace status", 1, 2,
+     OPTION_JSON | OPTION_PICTURES, vgdctl_trace},
+    {"log-level", " LEVEL", 1, 1, OPTION_JSON, vgdctl_log_level},
+    {"top", " [--interval SECONDS] [--once]", 0, 0, OPTION_INTERVAL | OPTION_ONCE, vgdctl_top},
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -57,16 +85,15 @@ static bool run_command(const char *name, struct vgdctl_args *args, unsigned opt
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"control", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {NULL, 0, NULL, 0},
+        {"control", required_argument, NULL, 'c'},  {"json", no_argument, NULL, 'j'},
+        {"pictures", required_argument, NULL, 'p'}, {"interval", required_argument, NULL, 'i'},
+        {"once", no_argument, NULL, '1'},           {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
     };
     struct vgdctl_args args = {0};
     unsigned options = 0;
     int option;
-    while ((option = getopt_long(argc, argv, "c:jhV", longs, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:jp:i:1hV", longs, NULL)) != -1) {
         switch (option) {
         case 'c':
             args.control_path = optarg;
@@ -74,6 +101,18 @@ int main(int argc, char **argv)
         case 'j':
             args.json = true;
             options |= OPTION_JSON;
+            break;
+        case 'p':
+            args.pictures = optarg;
+            options |= OPTION_PICTURES;
+            break;
+        case 'i':
+            args.interval = optarg;
+            options |= OPTION_INTERVAL;
+            break;
+        case '1':
+            args.once = true;
+            options |= OPTION_ONCE;
             break;
         case 'h':
             (void)fputs(help, stdout);

@@ -16,12 +16,17 @@
 struct vgdctl_args {
     const char *control_path; /* NULL: the only live socket; strings are argv's */
     bool json;
+    const char *pictures, *interval; /* NULL: not said */
+    bool once;
     const char *const *words; /* behind the command's own name */
     int n_words;
 };
 
 /** A line on standard error, with our name before it. */
 void vgdctl_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Called before a complaint is printed: who has the terminal to himself gives it back. NULL: nobody
+ * has. */
+extern void (*vgdctl_before_complaint)(void);
 /** @text without what a terminal would act on. */
 void vgdctl_put_clean(FILE *to, const char *text);
 
@@ -47,6 +52,12 @@ bool vgdctl_show(const struct vgdctl_args *args, const char *request, const char
 
 /* The commands. False: it failed, and all is said. */
 bool vgdctl_status(const struct vgdctl_args *args);
+bool vgdctl_counters(const struct vgdctl_args *args);
+bool vgdctl_contexts(const struct vgdctl_args *args);
+bool vgdctl_errors(const struct vgdctl_args *args);
 bool vgdctl_screenshot(const struct vgdctl_args *args);
+bool vgdctl_trace(const struct vgdctl_args *args);
+bool vgdctl_log_level(const struct vgdctl_args *args);
+bool vgdctl_top(const struct vgdctl_args *args);
 
 #endif

@@ -14,12 +14,17 @@
 #include "control.h"
 #include "fd.h"
 
-#define REPLY_TIMEOUT_S 10 /* longer than a screenshot may take */
+#define REPLY_TIMEOUT_S 15 /* longer than the end of a recording may take */
 #define SOCKETS_MAX 64u
+
+void (*vgdctl_before_complaint)(void);
 
 void vgdctl_complain(const char *format, ...)
 {
     va_list args;
+    if (vgdctl_before_complaint != NULL) {
+        vgdctl_before_complaint();
+    }
     va_start(args, format);
     (void)fputs("vgdctl: ", stderr);
     (void)vfprintf(stderr, format, args);
@@ -215,6 +220,9 @@ struct json_object *vgdctl_ask(int fd, const char *request, int send_fd, const c
         return NULL;
     }
     if (json_object_object_get_ex(*whole, "error", &value)) {
+        if (vgdctl_before_complaint != NULL) {
+            vgdctl_before_complaint();
+        }
         (void)fputs("vgdctl: vgd says: ", stderr);
         vgdctl_put_clean(stderr, value != NULL ? json_object_get_string(value) : "nothing");
         (void)fputc('\n', stderr);

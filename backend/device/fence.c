@@ -144,11 +144,12 @@ static enum vgd_status fence_ask(struct vgd_gpu *gpu, struct vgd_gpu_request *re
         vgd_log_guest(&gpu->log_limit, vgd_cmd_name(req->priv.hdr.type),
                       "fence on ctx=%" PRIu32 " ring=%u: %s", ring.ctx_id, ring.idx,
                       vgd_status_text(st));
+        vgd_count_error(gpu, req, vgd_gpu_resp_of(st), "its fence failed");
         return st;
     }
     gpu->fence_seq = seq;
-    gpu->counters->fences++;
     req->priv.fence_seq = seq;
+    vgd_count_fence(gpu, req);
     return VGD_OK;
 }
 
@@ -236,6 +237,7 @@ void vgd_fence_withdraw(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
     struct vgd_gpu_waiters *list = req->priv.list;
     req->priv.held = false;
     vgd_list_remove(req);
+    vgd_count_fence_dropped(gpu, req);
     if (list != &gpu->window_waiters) {
         retire(gpu, list, list->retired_seq); /* what is behind it waits no longer for it */
     }
@@ -279,6 +281,7 @@ void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32
 
 void vgd_gpu_fail_pending(struct vgd_gpu *gpu)
 {
+    gpu->failing = "pending when the rings were stopped";
     gpu->config.display->ops->cancel(gpu->config.display);
     vgd_window_fail_pending(gpu);
     list_answer(gpu, &gpu->questions, VGD_RESP_ERR_UNSPEC);
@@ -289,5 +292,6 @@ void vgd_gpu_fail_pending(struct vgd_gpu *gpu)
     while ((ctx = vgd_idmap_next(&gpu->contexts, &cursor, NULL)) != NULL) {
         vgd_fence_drop_context(gpu, ctx, VGD_RESP_ERR_UNSPEC);
     }
+    gpu->failing = NULL;
     assert(gpu->pending_count == 0);
 }

@@ -51,6 +51,10 @@ struct vgd_gpu_request {
         uint32_t ok_type;   /* what OK_NODATA becomes, with the body below */
         uint8_t ok_body[VGD_RESP_RESOURCE_UUID_SIZE];
         uint32_t ok_body_bytes;
+        uint64_t
+            executed_ns;    /* when its fence was asked for, or the renderer had done its stream */
+        bool fenced;        /* counted as waiting for a fence */
+        bool error_counted; /* what goes wrong with it is in the list */
     } priv;
 };
 
@@ -103,8 +107,10 @@ struct vgd_gpu_config {
     struct vgd_gpu_window window;
     struct vgd_journal *journal;       /* borrowed; NULL: nothing is recorded (tests) */
     struct vgd_gpu_counters *counters; /* borrowed; may live in shared memory */
+    struct vgd_gpu_live *live;         /* the same; NULL: nothing is listed */
     uint32_t n_scanouts;               /* 1..VGD_MAX_SCANOUTS: ids that SET_SCANOUT accepts */
     struct vgd_gpu_limits limits;
+    bool strict_streams; /* refuse commands in streams that are newer than the decoder */
     /** The response of @req, @n_bytes at most its capacity. The request is the caller's again.
      *  Must not call the device. */
     void (*complete)(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes);
@@ -141,6 +147,9 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
  * vgd_gpu_set_features, oldest first. Uses complete().
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+
+/** A chain in which there is no command was given back to the guest. */
+void vgd_gpu_bad_chain(struct vgd_gpu *gpu);
 
 /* --- for recording ---------------------------------------------------------------------------- */
 

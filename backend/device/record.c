@@ -436,9 +436,9 @@ static void materialise(struct vgd_gpu *gpu)
         }
     }
     at = 0;
-    const struct vgd_context *ctx;
+    struct vgd_context *ctx;
     while ((ctx = vgd_idmap_next(&gpu->contexts, &at, NULL)) != NULL) {
-        gpu->counters->contexts_lost++;
+        vgd_count_context_lost(gpu, ctx);
         vgd_context_complete_queries(ctx);
     }
     at = 0;
@@ -467,6 +467,7 @@ enum vgd_status vgd_gpu_restore(struct vgd_gpu *gpu)
         vgd_gpu_reset(gpu);
         return st;
     }
+    vgd_count_restored(gpu);
     materialise(gpu);
     compact(gpu);
     return VGD_OK;

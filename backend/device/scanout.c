@@ -226,7 +226,7 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
                           res->id, cmd.rect.w_px, cmd.rect.h_px, cmd.rect.x_px, cmd.rect.y_px,
                           res->w_px, res->h_px);
     }
-    gpu->counters->flushes++;
+    vgd_count(&gpu->counters->flushes, 1);
     struct vgd_render *render = gpu->config.render;
     struct vgd_rect changed = cmd.rect;
     if (!is_blob && res->in_renderer && render->ops->take_changed != NULL) {

@@ -282,6 +282,10 @@ static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
         }
         p->slot_owners[slot] = idx;
         s->slots_count++;
+        if (p->config.counters != NULL) {
+            vgd_count(&p->config.counters->pictures, 1);
+            vgd_count(&p->config.counters->picture_bytes, stride_bytes * part.h_px);
+        }
     } else if (!s->reading_fails) {
         vgd_log_guest(&p->log_limit, "display", "scanout=%u res=%u %ux%u+%u+%u cannot be read: %s",
                       idx, s->res_id, from.w_px, from.h_px, from.x_px, from.y_px,

@@ -10,6 +10,7 @@
 #define VGD_PRESENTER_H
 
 #include "display.h"
+#include "gpu_counters.h"
 #include "link.h"
 #include "loop.h"
 #include "render.h"
@@ -23,6 +24,7 @@ struct vgd_presenter_config {
     struct vgd_link *link;
     uint8_t *frames; /* mapping of VGD_FRAMES_BYTES; NULL: as if there were no display channel */
     uint32_t n_scanouts;
+    struct vgd_gpu_counters *counters; /* NULL: pictures are not counted */
 };
 
 /* A part of a scanout, as it is now. */

@@ -339,6 +339,9 @@ void vgd_session_worker_ready(struct vgd_session *s, const struct vgd_link_ready
     } else {
         s->forget_vault = false; /* it has an empty one */
     }
+    if (s->config.on_worker_told != NULL) {
+        s->config.on_worker_told(s->config.user);
+    }
     vgd_display_writer_worker_started(s->display);
     for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
         vgd_session_start_if_due(s, i);

@@ -39,6 +39,9 @@ struct vgd_session_config {
     uint32_t maps_max;     /* in it; 0: VGD_SHMEM_MAPS_MAX */
     /** The connection is over; destroy the session from the loop, not from inside. */
     void (*on_end)(void *user, enum vgd_session_end end);
+    /** A ready worker has been told all it has to know of the guest; its rings start behind this.
+     * NULL: nobody wants to know. */
+    void (*on_worker_told)(void *user);
     /** A snapshot that vgd_session_snapshot asked for. Takes *fd. */
     void (*on_snapshot)(void *user, uint32_t question, enum vgd_status status, uint32_t w_px,
                         uint32_t h_px, int *fd);

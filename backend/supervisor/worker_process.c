@@ -77,6 +77,10 @@ static bool new_vault(struct vgd_worker_process *p)
     if (vault == NULL) {
         return false;
     }
+    if (p->vault != NULL) { /* what was counted is the VM's, not the worker's or the boot's */
+        vault->counters = p->vault->counters;
+        memcpy(vault->live.errors, p->vault->live.errors, sizeof(vault->live.errors));
+    }
     vgd_vault_unmap(p->vault);
     vgd_fd_closep(&p->vault_fd);
     p->vault = vault;
@@ -327,6 +331,7 @@ static void say_hello(struct vgd_worker_process *p)
         .want_venus = p->config.want_venus && !p->gave_up_3d,
         .window_bytes = p->config.window_bytes,
         .require_hardware = p->config.require_hardware,
+        .strict_streams = p->config.strict_streams,
     };
     (void)snprintf(hello.render_node, sizeof(hello.render_node), "%s", p->render_node);
     /* The way the last one went saves the search; a named node is not for a worker to change. */
@@ -432,18 +437,24 @@ static void worker_exited(void *user, uint32_t events)
         return;
     }
     bool served = p->state == STATE_READY; /* and the session counts on it */
+    bool exited = info.si_code == CLD_EXITED;
+    struct vgd_worker_end end = {
+        .replaced = p->replacing,
+        .generation = p->starts_count,
+        .signal = exited ? 0 : (uint32_t)info.si_status,
+        .exit_status = exited ? (uint32_t)info.si_status : 0,
+    };
     p->state = STATE_WAITING;
     if (p->replacing) {
         p->replacing = false;
         vgd_log(VGD_LOG_INFO, "worker", "the guest was reset: a fresh worker follows worker %d",
                 (int)pid);
-        p->config.on_gone(p->config.user);
+        p->config.on_gone(p->config.user, &end);
         (void)new_vault(p);
         start(p);
         return;
     }
     p->deaths_count++;
-    bool exited = info.si_code == CLD_EXITED;
     vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
             exited ? "ended with status" : "was ended by signal", info.si_status,
             served ? "" : " before it was ready");
@@ -452,7 +463,7 @@ static void worker_exited(void *user, uint32_t events)
         p->ready.vulkan = (struct vgd_link_vk_choice){0};
     }
     if (served) {
-        p->config.on_gone(p->config.user);
+        p->config.on_gone(p->config.user, &end);
     } else if (exited && info.si_status == EXIT_EXEC_FAILED) {
         fail_or_retry(p, "vgd-worker could not be executed");
         return;

@@ -30,6 +30,13 @@
 
 struct vgd_worker_process;
 
+/* How a worker that was ready ended. */
+struct vgd_worker_end {
+    bool replaced;                /* by us, at a reset of the guest; else it died */
+    uint32_t generation;          /* it was the n-th that was started, from 1 on */
+    uint32_t signal, exit_status; /* one of them, or none */
+};
+
 struct vgd_worker_process_config {
     struct vgd_loop *loop;   /* borrowed */
     const char *program;     /* path of vgd-worker; copied */
@@ -39,6 +46,7 @@ struct vgd_worker_process_config {
     const char *layer_dir;     /* folder of our Vulkan layer's manifest, "" or NULL; copied */
     uint64_t window_bytes;     /* of the host-visible region */
     bool require_hardware;
+    bool strict_streams;
     uint32_t n_scanouts;
     uint32_t restart_window_ms; /* VGD_RESTART_WINDOW_MS unless a test is in a hurry */
     int frames_fd;              /* borrowed */
@@ -51,8 +59,8 @@ struct vgd_worker_process_config {
     void (*on_ready)(void *user, const struct vgd_link_ready *ready, bool again);
     /** Any later message. */
     void (*on_message)(void *user, struct vgd_link_message *msg);
-    /** It is gone (another one follows by itself). */
-    void (*on_gone)(void *user);
+    /** It is gone, after it was ready (another one follows by itself). */
+    void (*on_gone)(void *user, const struct vgd_worker_end *end);
     /** It cannot be started at all, or not as asked for. Final; said in the log. */
     void (*on_failed)(void *user);
     void *user;

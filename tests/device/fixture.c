@@ -462,6 +462,7 @@ void bench_open(struct bench *b, const struct bench_setup *setup)
                    .user = b},
         .journal = b->journal,
         .counters = &b->counters,
+        .live = &b->live,
         .n_scanouts = 4,
         .limits = setup->limits,
         .complete = completed,
@@ -502,7 +503,12 @@ void bench_replace_worker(struct bench *b, bool no_3d)
 {
     /* The device's own destroy does not touch the journal, so this is what a death leaves. */
     uint64_t features = vgd_gpu_features(b->gpu);
+    struct vgd_gpu_counters counters = b->counters;
+    static struct vgd_gpu_live live;
+    live = b->live;
     vgd_gpu_destroy(b->gpu);
+    b->counters = counters;
+    b->live = live;
     b->render->ops->destroy(b->render);
     vgd_journal_close(b->journal);
     window_drop_asks(&b->window); /* what is mapped stays in the VMM */

@@ -108,6 +108,7 @@ struct bench {
     bool ram_gone[REGIONS_COUNT];
     bool blobs_gone; /* the next worker's renderer makes none */
     struct vgd_gpu_counters counters;
+    struct vgd_gpu_live live;
     struct vgd_gpu_config config;
     struct vgd_journal *journal;
     void *area; /* of the journal; owned unless lent */

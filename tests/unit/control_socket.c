@@ -1,217 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket and its hostile clients. */
-#include "display_fixture.h"
+#include "control_fixture.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <json-c/json.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-
-#include "control.h"
-#include "fd.h"
-#include "log.h"
-
-#define MS 1000000ull
-#define SHOTS_MAX 32u
-#define STATUS_REQUEST "{\"v\":1,\"cmd\":\"status\"}\n"
-#define SHOT_REQUEST "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":3}\n"
-
-enum shot { SHOT_LATER, SHOT_AT_ONCE, SHOT_REFUSED };
-
-struct rig {
-    struct vgd_loop *loop;
-    char dir[32], path[64];
-    struct vgd_control *c;
-    uint32_t status_bytes; /* of padding in the status */
-    enum shot shot;
-    uint64_t tokens[SHOTS_MAX]; /* asked for */
-    uint32_t shots_count, last_scanout;
-    int fd; /* a descriptor that came with a reply */
-};
-
-static void fill_status(void *user, struct json_object *out)
-{
-    const struct rig *rig = user;
-    char *padding = calloc(1, rig->status_bytes + 1);
-    memset(padding, 'x', rig->status_bytes);
-    (void)json_object_object_add(out, "padding", json_object_new_string(padding));
-    (void)json_object_object_add(out, "answer", json_object_new_int(42));
-    free(padding);
-}
-
-static int picture(uint32_t w, uint32_t h)
-{
-    return vgd_memfd_create("shot", (uint64_t)w * h * 4);
-}
-
-static enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64_t token)
-{
-    struct rig *rig = user;
-    rig->last_scanout = scanout_idx;
-    cr_assert_lt(rig->shots_count, SHOTS_MAX);
-    rig->tokens[rig->shots_count++] = token;
-    if (rig->shot == SHOT_REFUSED) {
-        return VGD_LOST;
-    }
-    if (rig->shot == SHOT_AT_ONCE) {
-        int fd = picture(8, 4);
-        vgd_control_screenshot_reply(rig->c, token, VGD_OK, 8, 4, &fd);
-    }
-    return VGD_OK;
-}
-
-static struct vgd_control_config config_of(struct rig *rig)
-{
-    return (struct vgd_control_config){
-        .loop = rig->loop,
-        .path = rig->path,
-        .ops = {.status = fill_status, .screenshot = make_shot},
-        .user = rig,
-        .idle_ms = 1000,
-        .slow_ms = 500,
-        .screenshot_ms = 500,
-    };
-}
-
-static struct rig *rig_begin_only(void)
-{
-    struct rig *rig = calloc(1, sizeof(*rig));
-    cr_assert_not_null(rig);
-    (void)strcpy(rig->dir, "/tmp/vgd-control-XXXXXX");
-    cr_assert_not_null(mkdtemp(rig->dir));
-    (void)snprintf(rig->path, sizeof(rig->path), "%s/c.sock", rig->dir);
-    rig->loop = vgd_loop_create();
-    rig->fd = -1;
-    return rig;
-}
-
-static struct rig *rig_begin(void)
-{
-    struct rig *rig = rig_begin_only();
-    struct vgd_control_config config = config_of(rig);
-    cr_assert_eq(vgd_control_create(&config, &rig->c), VGD_OK);
-    return rig;
-}
-
-static void rig_end(struct rig *rig)
-{
-    vgd_control_destroy(rig->c);
-    vgd_fd_closep(&rig->fd);
-    vgd_loop_destroy(rig->loop);
-    cr_assert_eq(rmdir(rig->dir), 0, "the socket is removed");
-    free(rig);
-}
-
-static void turn(struct rig *rig, uint32_t ms)
-{
-    uint64_t end_ns = vgd_now_ns() + ms * MS;
-    do {
-        for (unsigned i = 0; i < 8; i++) {
-            vgd_loop_turn(rig->loop, 0);
-        }
-        if (vgd_now_ns() < end_ns) {
-            vgd_loop_turn(rig->loop, 5);
-        }
-    } while (vgd_now_ns() < end_ns);
-}
-
-static int client(struct rig *rig)
-{
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    (void)strcpy(to.sun_path, rig->path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    cr_assert_eq(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
-    turn(rig, 0);
-    return fd;
-}
-
-static void say(struct rig *rig, int fd, const char *text)
-{
-    cr_assert_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
-    turn(rig, 0);
-}
-
-/* The next line from @fd: the text without its newline (static), or NULL when the other side has
- * closed. */
-static const char *hear(struct rig *rig, int fd)
-{
-    static char line[VGD_CONTROL_REPLY_BYTES_MAX + 2];
-    size_t n = 0;
-    for (unsigned idle = 0; idle < 5000;) {
-        struct iovec iov = {.iov_base = line + n, .iov_len = 1};
-        union {
-            struct cmsghdr align;
-            char bytes[CMSG_SPACE(sizeof(int))];
-        } control;
-        struct msghdr msg = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
-        ssize_t got = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (got == 0 || (got < 0 && errno != EAGAIN)) {
-            return NULL;
-        }
-        if (got < 0) {
-            idle++;
-            vgd_loop_turn(rig->loop, 1);
-            continue;
-        }
-        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-        if (head != NULL) {
-            cr_assert_eq(n, 0, "it goes with the first byte");
-            vgd_fd_closep(&rig->fd);
-            memcpy(&rig->fd, CMSG_DATA(head), sizeof(int));
-        }
-        if (line[n] == '\n') {
-            line[n] = '\0';
-            return line;
-        }
-        n++;
-    }
-    cr_assert_fail("no reply");
-    return NULL;
-}
-
-static bool has_error(const char *line)
-{
-    struct json_object *reply = json_tokener_parse(line), *value = NULL;
-    bool v = json_object_object_get_ex(reply, "v", &value) && json_object_get_int(value) == 1;
-    bool error = json_object_object_get_ex(reply, "error", &value) &&
-                 json_object_is_type(value, json_type_string) &&
-                 json_object_object_length(reply) == 2;
-    (void)json_object_put(reply);
-    return v && error;
-}
-
-static bool is_status(const char *line)
-{
-    struct json_object *reply = json_tokener_parse(line), *status = NULL, *value = NULL;
-    bool ok = json_object_object_get_ex(reply, "v", &value) && json_object_get_int(value) == 1 &&
-              json_object_object_get_ex(reply, "status", &status) &&
-              json_object_object_get_ex(status, "answer", &value) &&
-              json_object_get_int(value) == 42;
-    (void)json_object_put(reply);
-    return ok;
-}
-
-/* Is @fd closed by the other side, within @ms? */
-static bool is_dropped(struct rig *rig, int fd, uint32_t ms)
-{
-    turn(rig, ms);
-    char bytes[65536];
-    ssize_t n;
-    while ((n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
-    }
-    return n == 0 || errno == ECONNRESET;
-}
 
 /* --- Requests. --- */
 
@@ -222,6 +16,28 @@ TIDY_TEST(control, status)
     for (uint32_t i = 0; i < 3; i++) {
         say(rig, fd, STATUS_REQUEST);
         cr_assert(is_status(hear(rig, fd)));
+    }
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control, what_is_counted_and_listed)
+{
+    static const char *const cases[][2] = {
+        {"{\"v\":1,\"cmd\":\"counters\"}\n", "{\"v\":1,\"counters\":{\"flushes\":3}}"},
+        {"{\"v\":1,\"cmd\":\"contexts\"}\n", "{\"v\":1,\"contexts\":[1,2],\"next\":3}"},
+        {"{\"v\":1,\"cmd\":\"contexts\",\"from\":0}\n", "{\"v\":1,\"contexts\":[1,2],\"next\":3}"},
+        {"{\"v\":1,\"cmd\":\"contexts\",\"from\":5}\n",
+         "{\"v\":1,\"contexts\":[5,6],\"next\":null}"},
+        {"{\"v\":1,\"cmd\":\"contexts\",\"from\":4294967295}\n",
+         "{\"v\":1,\"contexts\":[],\"next\":null}"},
+        {"{\"v\":1,\"cmd\":\"errors\"}\n", "{\"v\":1,\"errors\":[]}"},
+    };
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        say(rig, fd, cases[i][0]);
+        cr_assert_str_eq(hear(rig, fd), cases[i][1]);
     }
     vgd_fd_closep(&fd);
     rig_end(rig);
@@ -253,6 +69,10 @@ TIDY_TEST(control, what_is_wrong_is_said_and_the_client_stays)
         "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":16}\n",
         "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":4294967296}\n",
         "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":\"0\"}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":-1}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":4294967296}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":\"1\"}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":null}\n",
         "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\n",
     };
     struct rig *rig = rig_begin();

@@ -26,15 +26,29 @@ struct rig {
     struct vgd_loop *loop;
     char dir[32], path[64];
     struct vgd_control *c;
-    bool off; /* the scanout */
+    bool off;             /* the scanout */
+    const char *state;    /* of the recording; NULL: there is none */
+    const char *no_trace; /* why none is begun; NULL: it is */
+    bool writes;          /* into its file at once */
+    uint32_t picture_ms;
+    enum vgd_log_level level;
+    bool no_contexts, endless;
     /* Of the last run. */
     int exit_code;
     char out[65536], err[4096];
 };
 
+static void fill_trace(void *user, struct json_object *out)
+{
+    const struct rig *rig = user;
+    (void)json_object_object_add(out, "state", json_object_new_string(rig->state));
+    (void)json_object_object_add(out, "why", json_object_new_string(""));
+    (void)json_object_object_add(out, "records", json_object_new_int(12));
+}
+
 static void fill_status(void *user, struct json_object *out)
 {
-    (void)user;
+    struct rig *rig = user;
     struct json_object *worker = json_object_new_object();
     (void)json_object_object_add(worker, "renderer", json_object_new_string("fake"));
     struct json_object *list = json_object_new_array();
@@ -43,6 +57,11 @@ static void fill_status(void *user, struct json_object *out)
     (void)json_object_object_add(out, "worker", worker);
     (void)json_object_object_add(out, "scanouts", list);
     (void)json_object_object_add(out, "nothing", NULL);
+    if (rig->state != NULL) {
+        struct json_object *trace = json_object_new_object();
+        fill_trace(rig, trace);
+        (void)json_object_object_add(out, "trace", trace);
+    }
 }
 
 static enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64_t token)
@@ -65,12 +84,76 @@ static enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64_t toke
     return VGD_OK;
 }
 
+static bool start_trace(void *user, int *fd, uint32_t picture_ms, const char **why)
+{
+    struct rig *rig = user;
+    VGD_AUTO_FD file = vgd_fd_take(fd);
+    rig->picture_ms = picture_ms;
+    if (rig->writes) {
+        cr_assert_eq(write(file, "a trace", 7), 7);
+    }
+    if (rig->no_trace != NULL) {
+        *why = rig->no_trace;
+        return false;
+    }
+    return true;
+}
+
+static enum vgd_status stop_trace(void *user)
+{
+    struct rig *rig = user;
+    return rig->state != NULL ? VGD_OK : VGD_UNSUPPORTED;
+}
+
+static void set_level(void *user, enum vgd_log_level level)
+{
+    struct rig *rig = user;
+    rig->level = level;
+}
+
+static struct json_object *give_counters(void *user)
+{
+    (void)user;
+    return json_tokener_parse("{\"uptime_ns\":5,\"commands\":{\"SUBMIT_3D\":7},\"responses\":{},"
+                              "\"submit_time\":{\"le_ns\":[1024,2048],\"counts\":[1,98,1],"
+                              "\"sum_ns\":150000,\"count\":100}}");
+}
+
+static struct json_object *give_contexts(void *user, uint32_t from_id, int64_t *out_next_id)
+{
+    const struct rig *rig = user;
+    *out_next_id = from_id == 0 ? 9 : rig->endless ? 4 : -1;
+    return json_tokener_parse(
+        from_id == 0 ? rig->no_contexts ? "[]"
+                                        : "[{\"id\":4,\"capset\":2,\"name\":\"one\",\"lost\":true,"
+                                          "\"submits\":11,\"busy_ns\":2500000}]"
+                     : "[{\"id\":9,\"capset\":4,\"name\":\"t\\u001b[2Jwo\",\"lost\":false}]");
+}
+
+static struct json_object *give_errors(void *user)
+{
+    const struct rig *rig = user;
+    return json_tokener_parse(
+        rig->no_contexts
+            ? "[]"
+            : "[{\"age_ms\":1500,\"command\":\"SUBMIT_3D\",\"response\":\"ERR_UNSPEC\",\"ctx\":4,"
+              "\"count\":3,\"text\":\"ctx=4 is \\u009blost\"}]");
+}
+
 static struct vgd_control *listen_on(struct rig *rig, const char *path)
 {
     struct vgd_control_config config = {
         .loop = rig->loop,
         .path = path,
-        .ops = {.status = fill_status, .screenshot = make_shot},
+        .ops = {.status = fill_status,
+                .screenshot = make_shot,
+                .trace_start = start_trace,
+                .trace_stop = stop_trace,
+                .trace = fill_trace,
+                .log_level = set_level,
+                .counters = give_counters,
+                .contexts = give_contexts,
+                .errors = give_errors},
         .user = rig,
     };
     struct vgd_control *c = NULL;
@@ -109,8 +192,8 @@ static void slurp(int fd, char *out, size_t out_bytes)
     out[n] = '\0';
 }
 
-/* Run vgdctl with up to five words while the loop serves it. */
-static int run(struct rig *rig, const char *const words[5])
+/* Run vgdctl with up to eight words while the loop serves it. */
+static int run(struct rig *rig, const char *const words[8])
 {
     const char *program = getenv("VGDCTL");
     cr_assert_not_null(program, "VGDCTL has to name the program");
@@ -120,8 +203,8 @@ static int run(struct rig *rig, const char *const words[5])
     if (pid == 0) {
         (void)dup2(out[1], STDOUT_FILENO);
         (void)dup2(err[1], STDERR_FILENO);
-        char *args[7] = {(char *)(uintptr_t)program};
-        for (unsigned i = 0; i < 5; i++) {
+        char *args[10] = {(char *)(uintptr_t)program};
+        for (unsigned i = 0; i < 8; i++) {
             args[i + 1] = (char *)(uintptr_t)words[i];
         }
         (void)execv(program, args);
@@ -142,7 +225,7 @@ static int run(struct rig *rig, const char *const words[5])
     return rig->exit_code;
 }
 
-#define RUN(rig, ...) run(rig, (const char *const[5]){__VA_ARGS__})
+#define RUN(rig, ...) run(rig, (const char *const[8]){__VA_ARGS__})
 
 /* Failed with one line that tells @text, and nothing on standard output. */
 static void assert_failed(const struct rig *rig, const char *text)
@@ -174,6 +257,18 @@ TIDY_TEST(vgdctl, bad_command_lines)
     assert_failed(rig, "--help");
     (void)RUN(rig, "screenshot", "0");
     assert_failed(rig, "--help");
+    (void)RUN(rig, "screenshot", "0", "x.png", "--pictures", "5");
+    assert_failed(rig, "--help");
+    (void)RUN(rig, "trace");
+    assert_failed(rig, "trace start FILE");
+    (void)RUN(rig, "trace", "start");
+    assert_failed(rig, "trace start FILE");
+    (void)RUN(rig, "trace", "stop", "now");
+    assert_failed(rig, "trace start FILE");
+    (void)RUN(rig, "trace", "stop", "--pictures", "5");
+    assert_failed(rig, "trace start FILE");
+    (void)RUN(rig, "log-level");
+    assert_failed(rig, "LEVEL");
     (void)RUN(rig, "--frobnicate");
     assert_failed(rig, "frobnicate");
     (void)RUN(rig, "--control");
@@ -198,6 +293,50 @@ TIDY_TEST(vgdctl, status_for_people_and_programs)
     cr_assert(json_object_object_get_ex(status, "version", &value));
     cr_assert_str_eq(json_object_get_string(value), "0.1.0");
     (void)json_object_put(status);
+    rig_end(rig);
+}
+
+TIDY_TEST(vgdctl, what_is_counted_and_listed)
+{
+    struct rig *rig = rig_begin();
+    cr_assert_eq(RUN(rig, "-c", rig->path, "counters"), 0, "%s", rig->err);
+    cr_assert_str_eq(rig->out, "commands:\n"
+                               "  SUBMIT_3D                 7\n"
+                               "responses: none\n"
+                               "submit_time:\n"
+                               "  count                     100\n"
+                               "  mean                      1.5 us\n"
+                               "  median                    <= 2.05 us\n"
+                               "  99 of 100                 <= 2.05 us\n"
+                               "all:\n"
+                               "  uptime_ns                 5\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "contexts"), 0, "%s", rig->err);
+    cr_assert_str_eq(
+        rig->out,
+        "        ID CAPSET IS      SUBMITS   COMMANDS      DRAWS RESOURCES   OBJECTS      BUSY  "
+        "NAME\n"
+        "         4      2 lost         11          0          0         0         0    2.5 ms  "
+        "one\n"
+        "         9      4 live          0          0          0         0         0      0 ns"
+        "  t?[2Jwo\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "errors"), 0, "%s", rig->err);
+    cr_assert_str_eq(
+        rig->out,
+        "       AGE     COUNT  COMMAND                  ANSWER                        CONTEXT  "
+        "LAST\n"
+        "     1.5 s         3  SUBMIT_3D                ERR_UNSPEC                          4  "
+        "ctx=4 is ?lost\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "contexts", "--json"), 0, "%s", rig->err);
+    struct json_object *list = json_tokener_parse(rig->out);
+    cr_assert_eq(json_object_array_length(list), 2, "both parts: %s", rig->out);
+    (void)json_object_put(list);
+    rig->endless = true;
+    (void)RUN(rig, "-c", rig->path, "contexts");
+    assert_failed(rig, "no end");
+    rig->no_contexts = true;
+    rig->endless = false;
+    cr_assert_eq(RUN(rig, "-c", rig->path, "errors"), 0);
+    cr_assert_str_eq(rig->out, "no errors\n");
     rig_end(rig);
 }
 
@@ -229,6 +368,91 @@ TIDY_TEST(vgdctl, screenshot)
     assert_failed(rig, "/nowhere/at/all.png: No such file");
     (void)RUN(rig, "--control", rig->path, "screenshot", "2", "/dev/full");
     assert_failed(rig, "/dev/full: cannot write");
+    rig_end(rig);
+}
+
+TIDY_TEST(vgdctl, trace)
+{
+    struct rig *rig = rig_begin();
+    char file[64];
+    struct stat info;
+    (void)snprintf(file, sizeof(file), "%s/guest.vgdt", rig->dir);
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status"), 0, "%s", rig->err);
+    cr_assert_str_eq(rig->out, "state: none\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status", "--json"), 0);
+    cr_assert_str_eq(rig->out, "null\n");
+    (void)RUN(rig, "-c", rig->path, "trace", "stop");
+    assert_failed(rig, "nothing is recorded");
+
+    rig->state = "running";
+    rig->writes = true;
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "start", file), 0, "%s", rig->err);
+    cr_assert_str_eq(rig->out, "recording\n");
+    cr_assert_eq(rig->picture_ms, 1000);
+    cr_assert(stat(file, &info) == 0 && info.st_size == 7, "it came to that file");
+    cr_assert_eq(info.st_mode & 0777, 0600);
+    (void)RUN(rig, "-c", rig->path, "trace", "start", file);
+    assert_failed(rig, "guest.vgdt: it is not empty");
+    cr_assert(stat(file, &info) == 0 && info.st_size == 7, "untouched");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status"), 0);
+    cr_assert_str_eq(rig->out, "state: running\nrecords: 12\n");
+    rig->state = "ended";
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "stop"), 0);
+    cr_assert_str_eq(rig->out, "state: ended\nrecords: 12\n");
+    rig->state = "failed";
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "stop", "-j"), 1, "for a script to see");
+    cr_assert_not_null(strstr(rig->err, "can be read"));
+    cr_assert_eq(unlink(file), 0);
+    rig_end(rig);
+}
+
+TIDY_TEST(vgdctl, traces_that_do_not_begin_leave_nothing)
+{
+    struct rig *rig = rig_begin();
+    char file[64];
+    struct stat info;
+    (void)snprintf(file, sizeof(file), "%s/guest.vgdt", rig->dir);
+    rig->state = "waiting";
+    rig->no_trace = "a recording is running";
+    (void)RUN(rig, "-c", rig->path, "trace", "start", file);
+    assert_failed(rig, "a recording is running");
+    cr_assert_neq(access(file, F_OK), 0);
+    vgd_fd_closep(&(int){open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644)});
+    (void)RUN(rig, "-c", rig->path, "trace", "start", file);
+    cr_assert(stat(file, &info) == 0 && (info.st_mode & 0777) == 0644, "a file of theirs stays");
+    rig->no_trace = NULL;
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "start", file, "--pictures", "0"), 0);
+    cr_assert_str_eq(rig->out, "recording begins with the next worker\n");
+    cr_assert_eq(rig->picture_ms, 0);
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "start", file, "-p", "none"), 0);
+    cr_assert_eq(rig->picture_ms, VGD_CONTROL_NO_PICTURES);
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "start", file, "-p", "3600000"), 0);
+    cr_assert_eq(rig->picture_ms, 3600000);
+    static const char *const pictures[] = {"", "-1", "x", "1x", "3600001", "None", " 1"};
+    for (unsigned i = 0; i < sizeof(pictures) / sizeof(pictures[0]); i++) {
+        (void)RUN(rig, "-c", rig->path, "trace", "start", file, "-p", pictures[i]);
+        assert_failed(rig, "--pictures");
+    }
+    (void)RUN(rig, "-c", rig->path, "trace", "start", rig->dir);
+    assert_failed(rig, rig->dir);
+    (void)RUN(rig, "-c", rig->path, "trace", "start", "/nowhere/at/all");
+    assert_failed(rig, "/nowhere/at/all: No such file");
+    (void)RUN(rig, "-c", rig->path, "trace", "start", "/dev/full");
+    assert_failed(rig, "/dev/full: ");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "start", "/dev/null"), 0);
+    cr_assert_eq(unlink(file), 0);
+    rig_end(rig);
+}
+
+TIDY_TEST(vgdctl, log_level)
+{
+    struct rig *rig = rig_begin();
+    cr_assert_eq(RUN(rig, "-c", rig->path, "log-level", "debug"), 0, "%s", rig->err);
+    cr_assert_eq(rig->level, VGD_LOG_DEBUG);
+    cr_assert_str_eq(rig->out, "log_level: debug\n");
+    (void)RUN(rig, "-c", rig->path, "log-level", "loud\",\"x\":\"");
+    assert_failed(rig, "LEVEL is error");
+    cr_assert_eq(rig->level, VGD_LOG_DEBUG);
     rig_end(rig);
 }
 

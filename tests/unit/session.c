@@ -49,7 +49,8 @@ static struct {
     struct vgd_link_window_done done;
     struct vgd_link_queue_start queue_start; /* the last one */
     unsigned n_done;
-    bool confirm; /* the worker confirms at once */
+    char told[256]; /* a letter for each message, and T when all had been told */
+    bool confirm;   /* the worker confirms at once */
     unsigned fds_before;
 } t;
 
@@ -104,6 +105,14 @@ static bool sends_fail; /* the worker is dying, and nobody knows yet */
 static uint32_t to_confirm[16];
 static unsigned n_to_confirm;
 
+static void note(char letter)
+{
+    size_t n = strlen(t.told);
+    if (letter != '-' && n < sizeof(t.told) - 1) {
+        t.told[n] = letter;
+    }
+}
+
 bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type type,
                              const void *payload, size_t n_bytes, const int *fds, uint32_t n_fds)
 {
@@ -113,6 +122,12 @@ bool vgd_worker_process_send(struct vgd_worker_process *p, enum vgd_link_type ty
     if (sends_fail) {
         return false;
     }
+    note(type == VGD_LINK_FEATURES      ? 'F'
+         : type == VGD_LINK_MEM_ADD     ? 'M'
+         : type == VGD_LINK_RESTORE     ? 'R'
+         : type == VGD_LINK_RESET       ? 'Z'
+         : type == VGD_LINK_QUEUE_START ? 'Q'
+                                        : '-');
     switch (type) {
     case VGD_LINK_MEM_TABLE:
         cr_assert_eq(n_bytes, sizeof(t.mem_table));
@@ -394,6 +409,12 @@ static void on_end(void *user, enum vgd_session_end how)
     t.how = how;
 }
 
+static void on_worker_told(void *user)
+{
+    (void)user;
+    note('T');
+}
+
 static void setup_with(uint64_t window_bytes)
 {
     memset(&t, 0, sizeof(t));
@@ -416,7 +437,8 @@ static void setup_with(uint64_t window_bytes)
                                                           .frames = frames,
                                                           .n_scanouts = 1,
                                                           .window_bytes = window_bytes,
-                                                          .on_end = on_end},
+                                                          .on_end = on_end,
+                                                          .on_worker_told = on_worker_told},
                              &pair[1]);
     cr_assert_not_null(t.s);
 }
@@ -952,4 +974,26 @@ Test(session, pause_with_twenty_maps_and_a_good_vmm)
     struct vgd_vu_shmem_map map;
     int fd;
     cr_assert_not(backend_take(&request, &map, &fd));
+}
+
+/* A recording begins with a worker that knows the guest's state and serves no ring yet. */
+Test(session, a_recording_begins_between_state_and_rings)
+{
+    static const struct vgd_link_ready ready = {.features = 0x3b};
+    cr_assert_str_eq(t.told, "T", "a worker that was ready before");
+    running();
+    memset(t.told, 0, sizeof(t.told));
+    t.worker.ready = false;
+    vgd_session_worker_gone(t.s);
+    t.worker.ready = true;
+    vgd_session_worker_ready(t.s, &ready, true);
+    cr_assert_str_eq(t.told, "FMRTQQ", "%s", t.told);
+
+    memset(t.told, 0, sizeof(t.told));
+    t.worker.ready = false;
+    vgd_session_worker_gone(t.s);
+    tell_u64(VGD_VU_RESET_DEVICE, 0);
+    t.worker.ready = true;
+    vgd_session_worker_ready(t.s, &ready, true);
+    cr_assert_eq(strncmp(t.told, "FMZT", 4), 0, "%s", t.told);
 }

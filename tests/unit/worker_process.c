@@ -27,6 +27,7 @@ static struct {
     struct vgd_worker_process *p;
     int frames_fd;
     unsigned ready, gone, failed;
+    struct vgd_worker_end end; /* of the last that is gone */
     char folder[64];
     unsigned fds_before;
     bool virgl;    /* wanted, too */
@@ -47,10 +48,11 @@ static void on_message(void *user, struct vgd_link_message *msg)
     (void)msg;
 }
 
-static void on_gone(void *user)
+static void on_gone(void *user, const struct vgd_worker_end *end)
 {
     (void)user;
     t.gone++;
+    t.end = *end;
 }
 
 static void on_failed(void *user)
@@ -476,6 +478,12 @@ Test(worker_process, an_exit_status_like_a_failed_exec)
     turn_until_ready(2);
     cr_assert_eq(t.gone, 1);
     cr_assert_eq(status().deaths_count, 1);
+    cr_assert(!t.end.replaced && t.end.generation == 1 && t.end.exit_status == 127 &&
+              t.end.signal == 0);
+    cr_assert_eq(kill(status().pid, SIGSEGV), 0);
+    turn_until_ready(3);
+    cr_assert(!t.end.replaced && t.end.generation == 2 && t.end.exit_status == 0 &&
+              t.end.signal == SIGSEGV);
 }
 
 /* It can write into the vault, so what it counts there decides nothing. */
@@ -497,6 +505,7 @@ Test(worker_process, a_reset_replaces_what_had_a_ring)
     cr_assert_eq(t.gone, 1);
     cr_assert_neq(status().pid, before);
     cr_assert_eq(status().deaths_count, 0, "not a death");
+    cr_assert(t.end.replaced && t.end.generation == 1);
 }
 
 /* The way that one worker told may be what kills the next. */
