@@ -15,6 +15,7 @@
 #include "virgl_format.h"
 
 #define CURSOR_FORMAT VGD_FORMAT_B8G8R8A8_UNORM
+#define STREAM_PART_DWORDS 16384u
 
 struct walk {
     struct vgd_gpu *gpu;
@@ -181,6 +182,47 @@ static enum vgd_status put_memory(struct walk *w, const struct vgd_resource *res
     return st;
 }
 
+/* ---- streams ----------------------------------------------------------------------------------
+ */
+
+static enum vgd_status put_stream(struct walk *w, uint32_t ctx_id, const uint32_t *dwords,
+                                  uint32_t n_dwords)
+{
+    uint8_t bytes[VGD_CTRL_HDR_SIZE + VGD_CMD_SUBMIT_3D_SIZE];
+    struct vgd_writer out = vgd_writer_of(bytes, sizeof(bytes));
+    uint32_t n_bytes = n_dwords * (uint32_t)sizeof(*dwords);
+    vgd_ctrl_hdr_encode(&out, &(struct vgd_ctrl_hdr){.type = VGD_CMD_SUBMIT_3D, .ctx_id = ctx_id});
+    vgd_cmd_submit_3d_encode(&out, &(struct vgd_cmd_submit_3d){.size_bytes = n_bytes});
+    assert(out.status == VGD_OK);
+    return put_command(w, VGD_QUEUE_CONTROL, bytes, vgd_writer_used(&out), dwords, n_bytes);
+}
+
+struct stream {
+    struct walk *walk;
+    uint32_t ctx_id;
+};
+
+static bool put_part(void *user, const uint32_t *dwords, uint32_t n_dwords)
+{
+    const struct stream *stream = user;
+    return put_stream(stream->walk, stream->ctx_id, dwords, n_dwords) == VGD_OK;
+}
+
+/* What each OpenGL context has made and bound. One of which too much was forgotten stays empty. */
+static enum vgd_status put_streams(struct walk *w)
+{
+    uint32_t at = 0;
+    const struct vgd_context *ctx;
+    enum vgd_status st = VGD_OK;
+    while (st == VGD_OK && (ctx = vgd_idmap_next(&w->gpu->contexts, &at, NULL)) != NULL) {
+        if (!ctx->lost && ctx->stream != NULL && vgd_virgl_state_is_whole(ctx->stream)) {
+            struct stream stream = {.walk = w, .ctx_id = ctx->id};
+            st = vgd_virgl_state_emit(ctx->stream, STREAM_PART_DWORDS, put_part, &stream);
+        }
+    }
+    return st;
+}
+
 /* ---- resources, contexts ----------------------------------------------------------------------
  */
 
@@ -200,7 +242,13 @@ static enum vgd_status put_uuid(struct walk *w, const struct vgd_resource *res)
 static enum vgd_status put_resource(struct walk *w, const struct vgd_resource *res,
                                     const struct vgd_state_sink *commands)
 {
-    enum vgd_status st = vgd_state_create(res, commands);
+    enum vgd_status st = VGD_OK;
+    if (vgd_blob_is_host(res) && res->as.blob.made_by[0] != 0) {
+        st = put_stream(w, res->as.blob.ctx_id, res->as.blob.made_by, VGD_VIRGL_PIPE_CREATE_DWORDS);
+    }
+    if (st == VGD_OK) {
+        st = vgd_state_create(res, commands);
+    }
     if (st == VGD_OK) {
         st = put_content(w, res);
     }
@@ -334,6 +382,9 @@ static enum vgd_status walk_all(struct walk *w)
     }
     if (st == VGD_OK) {
         st = put_attachments(gpu, &commands);
+    }
+    if (st == VGD_OK) {
+        st = put_streams(w);
     }
     return st == VGD_OK ? put_scanouts(w, &commands) : st;
 }

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "samples.h"
+#include "virgl_wire.h"
 
 /* Where the player puts texels while it uploads them; what was there comes back. */
 #define UPLOAD_GPA HIGH_GPA
@@ -219,6 +221,64 @@ DEVICE_TEST(snapshot_makes_the_same_state)
             cr_assert_eq(turns, p.calls, "each call was refused once");
         }
         expect_equal(&a, &b);
+        bench_close(&b);
+    }
+    bench_close(&a);
+}
+
+struct emitted {
+    uint32_t dwords[4096];
+    uint32_t count;
+};
+
+static bool on_part(void *user, const uint32_t *dwords, uint32_t n_dwords)
+{
+    struct emitted *e = user;
+    cr_assert_leq(n_dwords, 4096 - e->count);
+    memcpy(e->dwords + e->count, dwords, n_dwords * sizeof(*dwords));
+    e->count += n_dwords;
+    return true;
+}
+
+static struct emitted stream_of(struct bench *b)
+{
+    struct emitted e = {0};
+    const struct vgd_context *ctx = vgd_context_find(b->gpu, CTX);
+    cr_assert(ctx != NULL && ctx->stream != NULL);
+    cr_assert_eq(vgd_virgl_state_emit(ctx->stream, 64, on_part, &e), VGD_OK);
+    return e;
+}
+
+/* What a context's streams have set up is there again; also in parts. */
+DEVICE_TEST(snapshot_of_streams)
+{
+    struct bench a, b;
+    bench_open(&a, NULL);
+    samples_prepare(&a);
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_SUBMIT_3D, CTX);
+    size_t header_bytes = vgd_writer_used(&c.w) + VGD_CMD_SUBMIT_3D_SIZE;
+    vgd_cmd_submit_3d_encode(&c.w, &(struct vgd_cmd_submit_3d){0});
+    for (uint32_t i = 1; i < 40; i++) {
+        vgd_virgl_create_sub_ctx_encode(&c.w, &(struct vgd_virgl_create_sub_ctx){.sub_ctx = i});
+    }
+    vgd_virgl_set_sub_ctx_encode(&c.w, &(struct vgd_virgl_set_sub_ctx){.sub_ctx = 7});
+    struct vgd_writer size = vgd_writer_of(c.bytes + VGD_CTRL_HDR_SIZE, 4);
+    vgd_write_le32(&size, (uint32_t)(vgd_writer_used(&c.w) - header_bytes));
+    cr_assert_resp(cmd_run(&a, &c), OK_NODATA);
+    struct emitted want = stream_of(&a);
+    cr_assert_gt(want.count, 40);
+    for (uint32_t refuse_each = 0; refuse_each < 2; refuse_each++) {
+        bench_open(&b, NULL);
+        struct player p = {.from = &a, .to = &b, .refuse_each = refuse_each};
+        uint64_t position = 0;
+        enum vgd_status st;
+        while ((st = snapshot(&p, &position)) == VGD_CLOSED) {
+        }
+        cr_assert_eq(st, VGD_OK);
+        struct emitted got = stream_of(&b);
+        cr_assert_eq(got.count, want.count);
+        cr_assert_arr_eq(got.dwords, want.dwords, want.count * sizeof(want.dwords[0]));
         bench_close(&b);
     }
     bench_close(&a);
