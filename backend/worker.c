@@ -60,6 +60,9 @@ static void memory_settled(struct worker *w)
 {
     vgd_gpu_memory_changed(w->gpu);
     vgd_worker_queues_remap(w);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
 }
 
 static enum vgd_status mem_table(struct worker *w, const struct vgd_link_message *msg)
@@ -89,6 +92,9 @@ static enum vgd_status mem_add(struct worker *w, const struct vgd_link_message *
         return VGD_OK;
     }
     vgd_gpu_memory_changed(w->gpu);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
     return VGD_OK;
 }
 
@@ -139,12 +145,32 @@ static enum vgd_status display_message(struct worker *w, struct vgd_link_message
 /* ---- recording --------------------------------------------------------------------------------
  */
 
+static void shown(void *user, const struct vgd_presenter_look *look)
+{
+    struct worker *w = user;
+    vgd_recorder_shown(w->recording, look);
+}
+
+static void hold(void *user, bool held)
+{
+    struct worker *w = user;
+    w->held = held;
+    if (!held) {
+        vgd_worker_queues_unhold(w);
+    }
+}
+
+/* Who records is asked by everything that goes by. */
+static void recording_changed(struct worker *w)
+{
+    w->recording = w->recorder != NULL && vgd_recorder_active(w->recorder) ? w->recorder : NULL;
+    vgd_presenter_watch(w->presenter, w->recording != NULL ? shown : NULL, w);
+}
+
 static void trace_state(void *user, const struct vgd_link_trace_state *state)
 {
     struct worker *w = user;
-    if (!vgd_recorder_active(w->recorder)) {
-        w->recording = NULL;
-    }
+    recording_changed(w);
     vgd_worker_send(w, VGD_LINK_TRACE_STATE, state, sizeof(*state));
 }
 
@@ -164,6 +190,7 @@ static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *ms
             .n_scanouts = w->n_scanouts,
             .virglrenderer_version = vgd_virgl_runtime_version(),
             .tell = trace_state,
+            .hold = hold,
             .user = w,
         });
         if (w->recorder == NULL) {
@@ -171,15 +198,15 @@ static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *ms
         }
     }
     enum vgd_status st = vgd_recorder_start(w->recorder, m, w->features, &msg->fds[0]);
-    w->recording = vgd_recorder_active(w->recorder) ? w->recorder : NULL;
+    recording_changed(w);
     return st;
 }
 
 static enum vgd_status trace_stop(struct worker *w)
 {
     if (w->recording != NULL) {
-        w->recording = NULL;
         vgd_recorder_stop(w->recorder);
+        recording_changed(w);
     }
     return VGD_OK;
 }
@@ -238,6 +265,9 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
             return VGD_RANGE;
         }
         vgd_gpu_window_done(w->gpu, m->token, (enum vgd_status)m->status);
+        if (w->recording != NULL) {
+            vgd_recorder_changed(w->recording);
+        }
         return VGD_OK;
     }
     case VGD_LINK_TRACE_START:

@@ -58,6 +58,7 @@ struct worker {
     struct vgd_gpu *gpu;
     struct vgd_recorder *recorder;  /* made when one is first asked for */
     struct vgd_recorder *recording; /* the same while it records, else NULL */
+    bool held;                      /* by the recorder: no command is executed */
     uint64_t features;              /* what the guest acked */
     uint64_t window_bytes;          /* of the host-visible region */
     uint32_t n_scanouts;
@@ -91,6 +92,8 @@ enum vgd_status vgd_worker_queue_call(struct worker *w, struct vgd_link_message 
 enum vgd_status vgd_worker_queue_stop(struct worker *w, const struct vgd_link_message *msg);
 /** A reset of the guest: nothing is served or answered any more. */
 void vgd_worker_queues_drop(struct worker *w);
+/** Commands may be executed again. */
+void vgd_worker_queues_unhold(struct worker *w);
 /** Guest memory is another: rings that lay in what is gone stop. */
 void vgd_worker_queues_remap(struct worker *w);
 

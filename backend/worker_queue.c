@@ -194,15 +194,14 @@ static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool los
     req->base.resp_capacity_bytes = (size_t)chain->writable_bytes;
     req->base.queue = q->idx == 0 ? VGD_QUEUE_CONTROL : VGD_QUEUE_CURSOR;
     req->record = 0;
-    struct vgd_recorder_command told;
     if (w->recording != NULL) {
-        told = (struct vgd_recorder_command){.cmd = w->command,
-                                             .cmd_bytes = req->base.cmd_bytes,
-                                             .response_room_bytes = chain->writable_bytes,
-                                             .queue = req->base.queue,
-                                             .again = record,
-                                             .is_cut = !fits,
-                                             .is_lost = lost};
+        struct vgd_recorder_command told = {.cmd = w->command,
+                                            .cmd_bytes = req->base.cmd_bytes,
+                                            .response_room_bytes = chain->writable_bytes,
+                                            .queue = req->base.queue,
+                                            .again = record,
+                                            .is_cut = !fits,
+                                            .is_lost = lost};
         req->record = record = vgd_recorder_command(w->recording, &told);
     }
     if (lost || !fits) {
@@ -211,7 +210,7 @@ static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool los
         vgd_gpu_execute(w->gpu, &req->base);
     }
     if (w->recording != NULL) {
-        vgd_recorder_executed(w->recording, record, &told); /* the request may be gone */
+        vgd_recorder_executed(w->recording, record); /* the request may be gone */
     }
 }
 
@@ -262,6 +261,9 @@ static bool serve_batch(struct queue *q, uint32_t *looks_left)
 static void serve(struct queue *q)
 {
     struct worker *w = q->worker;
+    if (w->held) {
+        return; /* vgd_worker_queues_unhold brings us back */
+    }
     q->in_batch = true;
     uint32_t looks_left = LOOKS_PER_TURN; /* for all rounds: a guest may refill the ring for ever */
     bool more;
@@ -300,6 +302,10 @@ static void queue_again(void *user)
 static void queue_retry(void *user)
 {
     struct queue *q = user;
+    if (q->worker->held) {
+        vgd_timer_start(q->retry, RETRY_INTERVAL_NS);
+        return;
+    }
     uint16_t heads[VGD_QUEUE_SIZE_MAX];
     uint32_t n = q->n_postponed;
     memcpy(heads, q->postponed, n * sizeof(heads[0]));
@@ -361,6 +367,9 @@ enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message
     if (m == NULL || m->queue_idx >= VGD_QUEUES_COUNT ||
         msg->n_fds != 1u + (m->has_call ? 1u : 0u)) {
         return VGD_RANGE;
+    }
+    if (w->held) {
+        vgd_recorder_settle(w->recorder); /* what was in flight is served at once */
     }
     struct queue *q = &w->queues[m->queue_idx];
     unwatch(q);
@@ -464,6 +473,16 @@ enum vgd_status vgd_worker_queues_create(struct worker *w)
         }
     }
     return VGD_OK;
+}
+
+void vgd_worker_queues_unhold(struct worker *w)
+{
+    for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
+        struct queue *q = &w->queues[i];
+        if (vgd_virtqueue_running(q->vq) && !q->stopping && q->watch != NULL) {
+            vgd_timer_start(q->again, 0);
+        }
+    }
 }
 
 void vgd_worker_queues_remap(struct worker *w)

@@ -8,38 +8,17 @@
 #include <sys/utsname.h>
 
 #include "log.h"
-#include "trace_writer.h"
+#include "worker_record_priv.h"
 
-/* Bytes of guest memory in one record: what is lost at once when the buffer is full. */
-#define BACKING_RECORD_BYTES ((uint64_t)1 << 20)
-/* Beside the writer's there are the recorder's own bytes, a snapshot's and a picture's. */
-#define WRITER_MEMORY_BYTES ((size_t)52 << 20)
 /* How often is looked whether a file that is being ended has ended. */
 #define ENDING_POLL_NS 10000000ull
 #define MS_NS 1000000ull
 
-struct vgd_recorder {
-    struct vgd_recorder_config config;
-    struct vgd_trace_writer *writer; /* owned; NULL: idle */
-    bool stopping;
-    struct vgd_timer *timer; /* reports, and the end */
-    struct vgd_link_trace_start start;
-
-    /* Commands of all recordings of this process have different ids, so that an answer cannot be
-     * taken for another's. The file counts from file_first_id. */
-    uint64_t last_id;
-    uint64_t first_id, file_first_id;
-
-    bool writes; /* the command that is being executed will write to guest memory */
-    struct vgd_display_one scanouts[VGD_MAX_SCANOUTS]; /* as last told to the guest */
-    bool scanouts_known[VGD_MAX_SCANOUTS];
-};
-
 /* ---- records ----------------------------------------------------------------------------------
  */
 
-static void put(struct vgd_recorder *r, const struct vgd_trace_record *record, const void *data,
-                size_t n_bytes)
+void vgd_recorder_put(struct vgd_recorder *r, const struct vgd_trace_record *record,
+                      const void *data, size_t n_bytes)
 {
     struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = n_bytes};
     /* What does not fit is counted, and becomes a gap in the file. */
@@ -52,7 +31,7 @@ static void put_fact(struct vgd_recorder *r, uint32_t fact, const char *text)
         return;
     }
     struct vgd_trace_record record = {.kind = VGD_TRACE_KIND_FACT, .as.fact = {.fact = fact}};
-    put(r, &record, text, strnlen(text, VGD_TRACE_INLINE_MAX));
+    vgd_recorder_put(r, &record, text, strnlen(text, VGD_TRACE_INLINE_MAX));
 }
 
 static void put_facts(struct vgd_recorder *r)
@@ -85,7 +64,7 @@ static void put_device(struct vgd_recorder *r, uint64_t features)
                       .n_scanouts = r->config.n_scanouts,
                       .n_capsets = vgd_gpu_num_capsets(r->config.gpu)},
     };
-    put(r, &record, NULL, 0);
+    vgd_recorder_put(r, &record, NULL, 0);
 }
 
 static void put_capsets(struct vgd_recorder *r)
@@ -105,7 +84,7 @@ static void put_capsets(struct vgd_recorder *r)
             .kind = VGD_TRACE_KIND_CAPSET,
             .as.capset = {.capset_id = capset->id, .version = capset->max_version},
         };
-        put(r, &record, data, capset->size_bytes);
+        vgd_recorder_put(r, &record, data, capset->size_bytes);
         free(data);
     }
 }
@@ -129,7 +108,7 @@ static void put_scanouts(struct vgd_recorder *r, const struct vgd_display_one *m
                            .w_px = mode->rect.w_px,
                            .h_px = mode->rect.h_px},
         };
-        put(r, &record, NULL, 0);
+        vgd_recorder_put(r, &record, NULL, 0);
     }
 }
 
@@ -155,9 +134,19 @@ static void tell(struct vgd_recorder *r, const struct vgd_trace_writer_stats *st
         .gaps = stats->gaps,
         .lost_records = stats->lost_records,
         .lost_bytes = stats->lost_bytes,
-        .memory_bytes = stats->memory_bytes + sizeof(*r),
+        .memory_bytes = stats->memory_bytes + sizeof(*r) + r->picture_bytes,
     };
     r->config.tell(r->config.user, &state);
+}
+
+static void idle(struct vgd_recorder *r)
+{
+    vgd_recorder_state_end(r);
+    vgd_trace_writer_destroy(r->writer);
+    r->writer = NULL;
+    free(r->picture);
+    r->picture = NULL;
+    r->picture_bytes = 0;
 }
 
 static void look(void *user)
@@ -166,8 +155,7 @@ static void look(void *user)
     struct vgd_trace_writer_stats stats = vgd_trace_writer_stats(r->writer);
     bool is_over = stats.state == VGD_TRACE_ENDED || stats.state == VGD_TRACE_FAILED;
     if (is_over) {
-        vgd_trace_writer_destroy(r->writer);
-        r->writer = NULL;
+        idle(r);
         if (stats.state == VGD_TRACE_FAILED) {
             vgd_log(VGD_LOG_WARNING, "trace", "the recording ended, the file cannot be written: %s",
                     strerror(stats.error));
@@ -177,6 +165,9 @@ static void look(void *user)
     }
     if (is_over || !r->stopping) {
         tell(r, &stats);
+    }
+    if (!is_over) {
+        vgd_recorder_state_look(r, &stats);
     }
 }
 
@@ -196,7 +187,7 @@ static void begin(struct vgd_recorder *r, uint64_t features)
                                 .signal = start->signal,
                                 .exit_status = start->exit_status},
         };
-        put(r, &record, NULL, 0);
+        vgd_recorder_put(r, &record, NULL, 0);
     } else if (start->why == VGD_LINK_TRACE_AFTER_RESET) {
         vgd_recorder_reset(r);
     }
@@ -204,7 +195,13 @@ static void begin(struct vgd_recorder *r, uint64_t features)
     put_device(r, features);
     put_capsets(r);
     memset(r->scanouts_known, 0, sizeof(r->scanouts_known));
+    memset(r->pixels_ns, 0, sizeof(r->pixels_ns));
     r->config.display->ops->get_info(r->config.display, info_came, r);
+    bool after_death = start->why == VGD_LINK_TRACE_AFTER_DEATH;
+    if (after_death || vgd_gpu_has_state(r->config.gpu)) {
+        vgd_recorder_state_begin(r,
+                                 after_death ? VGD_TRACE_STATE_AFTER_DEATH : VGD_TRACE_STATE_START);
+    }
 }
 
 enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link_trace_start *start,
@@ -218,7 +215,7 @@ enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link
         return VGD_OK;
     }
     struct vgd_trace_writer_config config = {
-        .memory_max_bytes = WRITER_MEMORY_BYTES,
+        .memory_max_bytes = VGD_RECORDER_WRITER_BYTES,
         .resume = start->why != VGD_LINK_TRACE_NEW,
     };
     enum vgd_status st = vgd_trace_writer_create(&config, fd, &r->writer);
@@ -229,6 +226,8 @@ enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link
     }
     r->start = *start;
     r->stopping = false;
+    r->lost_known = 0;
+    r->next_state_ns = 0;
     r->first_id = r->last_id + 1;
     /* Behind everything that the file counted so far: no worker takes a command each microsecond,
      * and the clock goes on with the next one. */
@@ -241,6 +240,7 @@ enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link
 void vgd_recorder_stop(struct vgd_recorder *r)
 {
     if (vgd_recorder_active(r)) {
+        vgd_recorder_state_end(r);
         r->stopping = true;
         vgd_trace_writer_stop(r->writer);
         look(r);
@@ -270,7 +270,10 @@ struct vgd_recorder *vgd_recorder_create(const struct vgd_recorder_config *confi
     }
     r->config = *config;
     r->timer = vgd_timer_create(config->loop, look, r);
-    if (r->timer == NULL) {
+    r->state_timer = vgd_timer_create(config->loop, vgd_recorder_state_turn, r);
+    if (r->timer == NULL || r->state_timer == NULL) {
+        vgd_timer_destroy(&r->timer);
+        vgd_timer_destroy(&r->state_timer);
         free(r);
         return NULL;
     }
@@ -280,8 +283,10 @@ struct vgd_recorder *vgd_recorder_create(const struct vgd_recorder_config *confi
 void vgd_recorder_destroy(struct vgd_recorder *r)
 {
     if (r != NULL) {
-        vgd_trace_writer_destroy(r->writer);
+        r->state.active = false; /* who holds the rings goes with us */
+        idle(r);
         vgd_timer_destroy(&r->timer);
+        vgd_timer_destroy(&r->state_timer);
         free(r);
     }
 }
@@ -294,47 +299,58 @@ static uint64_t file_id(const struct vgd_recorder *r, uint64_t id)
     return id - r->first_id + r->file_first_id;
 }
 
-struct span_target {
-    struct vgd_recorder *recorder;
-    uint64_t command_id; /* in the file */
-    bool written;        /* which spans are wanted */
-};
-
-static void put_span(void *user, uint32_t res_id, const struct iovec *iov, uint32_t n_iov,
-                     uint64_t offset_bytes, uint64_t n_bytes, bool is_write)
+static void put_backing(struct vgd_recorder *r, const struct vgd_trace_backing *what,
+                        const struct iovec *iov, uint32_t n_iov, uint64_t n_bytes)
 {
-    const struct span_target *target = user;
-    struct vgd_recorder *r = target->recorder;
-    if (is_write != target->written) {
-        r->writes = true;
+    struct vgd_trace_record record = {.kind = VGD_TRACE_KIND_BACKING, .as.backing = *what};
+    uint64_t *at = &record.as.backing.offset_bytes;
+    uint64_t end = *at + n_bytes;
+    while (*at < end) {
+        uint64_t left = end - *at;
+        uint64_t part = left < VGD_RECORDER_SPAN_BYTES ? left : VGD_RECORDER_SPAN_BYTES;
+        (void)vgd_trace_writer_put(r->writer, &record, iov, n_iov, *at, part);
+        *at += part;
+    }
+}
+
+void vgd_recorder_put_span(void *user, uint32_t res_id, const struct iovec *iov, uint32_t n_iov,
+                           uint64_t offset_bytes, uint64_t n_bytes, bool is_write)
+{
+    const struct vgd_recorder_spans *spans = user;
+    struct vgd_recorder *r = spans->recorder;
+    if (is_write) {
+        if (r->writes_count < VGD_RECORDER_WRITES_MAX) {
+            uint32_t i = r->writes_count++;
+            r->writes[i].res_id = res_id;
+            r->writes[i].iov = iov;
+            r->writes[i].n_iov = n_iov;
+            r->writes[i].offset_bytes = offset_bytes;
+            r->writes[i].n_bytes = n_bytes;
+        }
         return;
     }
-    uint64_t end = offset_bytes + n_bytes;
-    while (offset_bytes < end) {
-        uint64_t part =
-            end - offset_bytes < BACKING_RECORD_BYTES ? end - offset_bytes : BACKING_RECORD_BYTES;
-        struct vgd_trace_record record = {
-            .kind = VGD_TRACE_KIND_BACKING,
-            .as.backing = {.command_id = target->command_id,
-                           .offset_bytes = offset_bytes,
-                           .resource_id = res_id,
-                           .reason = is_write ? VGD_TRACE_BACKING_WRITTEN : VGD_TRACE_BACKING_READ},
-        };
-        (void)vgd_trace_writer_put(r->writer, &record, iov, n_iov, offset_bytes, part);
-        offset_bytes += part;
-    }
+    struct vgd_trace_backing what = {.command_id = spans->command_id,
+                                     .offset_bytes = offset_bytes,
+                                     .resource_id = res_id,
+                                     .reason = spans->reason};
+    put_backing(r, &what, iov, n_iov, n_bytes);
+    r->read_bytes += n_bytes;
 }
 
 uint64_t vgd_recorder_command(struct vgd_recorder *r, const struct vgd_recorder_command *c)
 {
-    r->writes = false;
+    r->writes_count = 0;
+    r->read_bytes = 0;
     if (c->again >= r->first_id) {
+        r->executing = file_id(r, c->again);
         return c->again;
     }
     uint64_t id = ++r->last_id;
     if (!c->is_cut && !c->is_lost) {
-        struct span_target target = {.recorder = r, .command_id = file_id(r, id)};
-        vgd_gpu_command_spans(r->config.gpu, c->queue, c->cmd, c->cmd_bytes, put_span, &target);
+        struct vgd_recorder_spans spans = {
+            .recorder = r, .command_id = file_id(r, id), .reason = VGD_TRACE_BACKING_READ};
+        vgd_gpu_command_spans(r->config.gpu, c->queue, c->cmd, c->cmd_bytes, vgd_recorder_put_span,
+                              &spans);
     }
     uint64_t room_bytes = c->response_room_bytes;
     struct vgd_trace_record record = {
@@ -346,18 +362,22 @@ uint64_t vgd_recorder_command(struct vgd_recorder *r, const struct vgd_recorder_
                        .response_room_bytes =
                            room_bytes < UINT32_MAX ? (uint32_t)room_bytes : UINT32_MAX},
     };
-    put(r, &record, c->cmd, c->cmd_bytes);
+    vgd_recorder_put(r, &record, c->cmd, c->cmd_bytes);
+    r->executing = file_id(r, id);
     return id;
 }
 
-void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id,
-                           const struct vgd_recorder_command *c)
+void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id)
 {
-    if (r->writes && vgd_recorder_active(r)) {
-        struct span_target target = {.recorder = r, .command_id = file_id(r, id), .written = true};
-        vgd_gpu_command_spans(r->config.gpu, c->queue, c->cmd, c->cmd_bytes, put_span, &target);
+    for (uint32_t i = 0; i < r->writes_count && vgd_recorder_active(r); i++) {
+        struct vgd_trace_backing what = {.command_id = file_id(r, id),
+                                         .offset_bytes = r->writes[i].offset_bytes,
+                                         .resource_id = r->writes[i].res_id,
+                                         .reason = VGD_TRACE_BACKING_WRITTEN};
+        put_backing(r, &what, r->writes[i].iov, r->writes[i].n_iov, r->writes[i].n_bytes);
     }
-    r->writes = false;
+    r->writes_count = 0;
+    r->executing = 0;
 }
 
 void vgd_recorder_response(struct vgd_recorder *r, uint64_t id, const uint8_t *resp, size_t n_bytes)
@@ -379,13 +399,13 @@ void vgd_recorder_response(struct vgd_recorder *r, uint64_t id, const uint8_t *r
                          .ring_idx = has_ring ? hdr.ring_idx : 0,
                          .flags = has_ring ? VGD_TRACE_FENCE_RING : 0},
         };
-        put(r, &fence, NULL, 0);
+        vgd_recorder_put(r, &fence, NULL, 0);
     }
     struct vgd_trace_record record = {
         .kind = VGD_TRACE_KIND_RESPONSE,
         .as.response = {.command_id = file_id(r, id)},
     };
-    put(r, &record, resp, n_bytes);
+    vgd_recorder_put(r, &record, resp, n_bytes);
     struct vgd_resp_display_info info;
     if (has_header && hdr.type == VGD_RESP_OK_DISPLAY_INFO) {
         vgd_read_skip(&reader, VGD_CTRL_HDR_SIZE);
@@ -402,7 +422,8 @@ void vgd_recorder_features(struct vgd_recorder *r, uint64_t features)
 
 void vgd_recorder_reset(struct vgd_recorder *r)
 {
+    vgd_recorder_state_end(r); /* there is none any more */
     struct vgd_trace_record record = {.kind = VGD_TRACE_KIND_RESET,
                                       .as.reset = {.reason = VGD_TRACE_RESET_GUEST}};
-    put(r, &record, NULL, 0);
+    vgd_recorder_put(r, &record, NULL, 0);
 }

@@ -21,6 +21,7 @@
 #include "gpu.h"
 #include "link.h"
 #include "loop.h"
+#include "presenter.h"
 #include "render.h"
 
 /* Writer, buffer, and what the recorder itself needs. */
@@ -39,6 +40,8 @@ struct vgd_recorder_config {
     /** Once each VGD_LINK_TRACE_STATE_MS while it records or ends, and once when it has ended or
      *  failed: then nothing is recorded any more. May be called from start. */
     void (*tell)(void *user, const struct vgd_link_trace_state *state);
+    /** While held no command may be executed: the state is put. At most VGD_RECORDER_HOLD_MS. */
+    void (*hold)(void *user, bool held);
     void *user;
 };
 
@@ -76,12 +79,18 @@ bool vgd_recorder_active(const struct vgd_recorder *r);
 
 /** @c is about to be executed. An id for it, for the two calls below; never 0. */
 uint64_t vgd_recorder_command(struct vgd_recorder *r, const struct vgd_recorder_command *c);
-/** @c (its bytes are still there) was given to the device, and maybe answered. */
-void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id,
-                           const struct vgd_recorder_command *c);
+/** Command @id was given to the device, and maybe answered. */
+void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id);
 /** Command @id is answered. 0, and ids from before this recording, are nothing. */
 void vgd_recorder_response(struct vgd_recorder *r, uint64_t id, const uint8_t *resp,
                            size_t n_bytes);
+/** A part of a scanout was read for the display, or flushed and not read. */
+void vgd_recorder_shown(struct vgd_recorder *r, const struct vgd_presenter_look *look);
+/** Something else than a command changed the device, or guest memory. */
+void vgd_recorder_changed(struct vgd_recorder *r);
+/** Nothing may be held any longer: put what is left of the state now. Waits for the file, as long
+ * as the rings may be held. */
+void vgd_recorder_settle(struct vgd_recorder *r);
 /** The guest's driver negotiated anew. */
 void vgd_recorder_features(struct vgd_recorder *r, uint64_t features);
 /** The device was reset by the guest. */

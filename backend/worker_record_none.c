@@ -56,15 +56,29 @@ uint64_t vgd_recorder_command(struct vgd_recorder *r, const struct vgd_recorder_
     return 0;
 }
 
-void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id,
-                           const struct vgd_recorder_command *c)
+void vgd_recorder_executed(struct vgd_recorder *r, uint64_t id)
 {
-    (void)r, (void)id, (void)c;
+    (void)r, (void)id;
 }
 
 void vgd_recorder_response(struct vgd_recorder *r, uint64_t id, const uint8_t *resp, size_t n_bytes)
 {
     (void)r, (void)id, (void)resp, (void)n_bytes;
+}
+
+void vgd_recorder_shown(struct vgd_recorder *r, const struct vgd_presenter_look *look)
+{
+    (void)r, (void)look;
+}
+
+void vgd_recorder_changed(struct vgd_recorder *r)
+{
+    (void)r;
+}
+
+void vgd_recorder_settle(struct vgd_recorder *r)
+{
+    (void)r;
 }
 
 void vgd_recorder_features(struct vgd_recorder *r, uint64_t features)

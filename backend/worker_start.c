@@ -36,6 +36,9 @@ static void render_context_lost(void *user, uint32_t ctx_id)
 {
     struct worker *w = user;
     vgd_gpu_context_lost(w->gpu, ctx_id);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
 }
 
 static enum vgd_status translate(void *user, uint64_t addr, uint64_t len_bytes, struct iovec *iov,

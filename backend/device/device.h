@@ -13,8 +13,9 @@
  *   scanout.c   scanouts, flush, cursor
  *   info.c      capsets, EDID, display information
  *   spans.c     what a command reads and writes of guest memory, for recording
- *   record.c    the state as records of the journal, and back
+ *   record.c    the state as commands, as records of the journal, and back
  *   journal.c   the memory that holds them
+ *   snapshot.c  the state with its contents, for a recording
  *   count.c     what is counted and listed for those who watch
  *
  * Each command handler decodes, checks everything, and only then acts: a refused command leaves the
@@ -88,6 +89,8 @@ struct vgd_resource {
         struct {
             uint32_t mem, flags;
             uint64_t size_bytes;
+            uint32_t ctx_id;  /* with memory of the host: whose object it is of */
+            uint64_t blob_id; /* and which */
             /* The PIPE_RESOURCE_CREATE that made it, which its context was sent before; 0: none */
             uint32_t made_by[VGD_VIRGL_PIPE_CREATE_DWORDS];
         } blob;
@@ -421,6 +424,30 @@ bool vgd_capset_offered(const struct vgd_gpu *gpu, uint32_t id);
 VGD_MUST_CHECK enum vgd_status vgd_room_for(struct vgd_gpu_call *call, size_t body_bytes);
 
 /* record.c */
+/* Takes the state as commands: one has @head_bytes at @head, and @tail_bytes at @tail behind them.
+ * What it returns ends the walk, unless it is VGD_OK. */
+struct vgd_state_sink {
+    enum vgd_status (*put)(void *user, enum vgd_gpu_queue queue, const uint8_t *head,
+                           size_t head_bytes, const void *tail, size_t tail_bytes);
+    void *user;
+};
+/** What makes it, a blob with its pages. */
+VGD_MUST_CHECK enum vgd_status vgd_state_create(const struct vgd_resource *res,
+                                                const struct vgd_state_sink *sink);
+/** Its pages; nothing if it has none, or is a blob. */
+VGD_MUST_CHECK enum vgd_status vgd_state_backing(const struct vgd_resource *res,
+                                                 const struct vgd_state_sink *sink);
+/** Nothing if it is not in the region; @map may be NULL. */
+VGD_MUST_CHECK enum vgd_status vgd_state_map(const struct vgd_map *map,
+                                             const struct vgd_state_sink *sink);
+VGD_MUST_CHECK enum vgd_status vgd_state_context(const struct vgd_context *ctx,
+                                                 const struct vgd_state_sink *sink);
+VGD_MUST_CHECK enum vgd_status vgd_state_attachment(const struct vgd_attachment *at,
+                                                    const struct vgd_state_sink *sink);
+/** Nothing if it is off. */
+VGD_MUST_CHECK enum vgd_status vgd_state_scanout(const struct vgd_scanout *scanout,
+                                                 uint32_t scanout_idx,
+                                                 const struct vgd_state_sink *sink);
 /* Our own record: a cursor with its pixels, since the resource that held them may be gone or
  * changed. Its type is outside what a guest's command may be; the body is an update_cursor body
  * and VGD_CURSOR_BYTES of pixels. */

@@ -316,8 +316,6 @@ static void set_scanout_blob(const struct spans *s, struct vgd_reader *body)
     }
 }
 
-/* What is shown of the blob, and not only what the guest says has changed: a display that reads
- * later reads what this flush left. */
 static void resource_flush(const struct spans *s, struct vgd_reader *body)
 {
     struct vgd_cmd_resource_flush cmd;
@@ -346,6 +344,17 @@ static void update_cursor(const struct spans *s, struct vgd_reader *body)
     const struct vgd_resource *res = vgd_resource_find(s->gpu, cmd.resource_id);
     if (res != NULL && vgd_blob_is_guest(res)) {
         tell(s, res, 0, VGD_CURSOR_BYTES, false);
+    }
+}
+
+void vgd_gpu_picture_spans(const struct vgd_gpu *gpu, uint32_t res_id,
+                           const struct vgd_image *image, struct vgd_rect rect, vgd_gpu_span_fn fn,
+                           void *user)
+{
+    const struct spans s = {.gpu = gpu, .fn = fn, .user = user};
+    const struct vgd_resource *res = vgd_resource_find(gpu, res_id);
+    if (res != NULL && vgd_blob_is_guest(res)) {
+        tell_picture(&s, res, image, rect);
     }
 }
 

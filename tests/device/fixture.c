@@ -555,7 +555,7 @@ void send_bytes(struct bench *b, struct sent *s, const void *cmd, size_t n_bytes
     s->watched = watcher->before != NULL ? watcher->before(watcher->user, &s->req) : 0;
     vgd_gpu_execute(b->gpu, &s->req);
     if (watcher->before != NULL) {
-        watcher->after(watcher->user, s->watched, exact, &s->req);
+        watcher->after(watcher->user, s->watched);
     }
     memset(exact, 0xee, n_bytes); /* only valid during execute */
     free(exact);

@@ -95,7 +95,7 @@ struct window {
 struct watcher {
     uint64_t (*before)(void *user, const struct vgd_gpu_request *req); /* NULL: nobody */
     void (*answered)(void *user, uint64_t id, const uint8_t *resp, size_t n_bytes);
-    void (*after)(void *user, uint64_t id, const uint8_t *cmd, const struct vgd_gpu_request *req);
+    void (*after)(void *user, uint64_t id);
     void *user;
 };
 
