@@ -23,7 +23,9 @@
 
 static bool has_room(struct vgd_recorder *r, size_t n_bytes)
 {
-    return vgd_trace_writer_room_bytes(r->writer) >= n_bytes + ROOM_KEPT_BYTES;
+    size_t room_bytes = vgd_trace_writer_room_bytes(r->writer);
+    /* The longest record is all that the writer ever promises. */
+    return room_bytes >= n_bytes + ROOM_KEPT_BYTES || room_bytes == VGD_TRACE_DATA_MAX;
 }
 
 static bool put_command(void *user, enum vgd_gpu_queue queue, const uint8_t *head,

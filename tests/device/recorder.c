@@ -738,6 +738,45 @@ DEVICE_TEST(recorded_state_that_finds_no_room)
     free(t);
 }
 
+/* A resource whose pages fill the longest command. */
+DEVICE_TEST(recorded_state_with_a_very_long_command)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    const uint32_t n = (1u << 20) - 64; /* limits.h */
+    cr_assert_resp(create_2d(&t->b, 50, VGD_FORMAT_B8G8R8A8_UNORM, 8, 8), OK_NODATA);
+    size_t n_bytes =
+        VGD_CTRL_HDR_SIZE + VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + (size_t)n * VGD_MEM_ENTRY_SIZE;
+    uint8_t *bytes = malloc(n_bytes);
+    cr_assert_not_null(bytes);
+    struct vgd_writer w = vgd_writer_of(bytes, n_bytes);
+    vgd_ctrl_hdr_encode(&w, &(struct vgd_ctrl_hdr){.type = VGD_CMD_RESOURCE_ATTACH_BACKING});
+    vgd_cmd_resource_attach_backing_encode(
+        &w, &(struct vgd_cmd_resource_attach_backing){.resource_id = 50, .nr_entries = n});
+    for (uint32_t i = 0; i < n; i++) {
+        vgd_mem_entry_encode(&w,
+                             &(struct vgd_mem_entry){.addr = LOW_GPA + i % 4096, .len_bytes = 1});
+    }
+    cr_assert_eq(w.status, VGD_OK);
+    struct sent s;
+    send_bytes(&t->b, &s, bytes, n_bytes, RESP_BYTES_MAX, VGD_QUEUE_CONTROL);
+    cr_assert_resp(s.hdr.type, OK_NODATA);
+    start(t, VGD_LINK_TRACE_NEW);
+    cr_assert_not(t->held);
+    stop(t);
+    cr_assert_eq(t->told.lost_records, 0);
+    struct play p;
+    play_open(&p, t->fd);
+    cr_assert(play_until(&p, VGD_TRACE_KIND_COMMAND));
+    cr_assert(play_until(&p, VGD_TRACE_KIND_COMMAND));
+    cr_assert_eq(p.item.data.total_bytes, n_bytes);
+    cr_assert_eq(memcmp(p.data, bytes, n_bytes), 0, "as it was sent");
+    play_close(&p);
+    free(bytes);
+    tape_close(t);
+    free(t);
+}
+
 DEVICE_TEST(recorded_reset_ends_a_state)
 {
     struct tape *t = malloc(sizeof(*t));
@@ -819,7 +858,7 @@ DEVICE_TEST(recorded_pictures_that_the_display_reads)
 {
     struct tape *t = malloc(sizeof(*t));
     tape_open(t);
-    t->picture_ms = 100;
+    t->picture_ms = 1500;
     start(t, VGD_LINK_TRACE_NEW);
     /* Larger than one record takes. */
     const struct vgd_rect src = {0, 0, 2048, 1500};
@@ -829,7 +868,7 @@ DEVICE_TEST(recorded_pictures_that_the_display_reads)
     struct vgd_presenter_look look = look_of(77, src, src, pixels);
     vgd_recorder_shown(t->r, &look);
     vgd_recorder_shown(t->r, &look);
-    struct timespec pause = {.tv_nsec = 110000000};
+    struct timespec pause = {.tv_sec = 1, .tv_nsec = 600000000};
     (void)nanosleep(&pause, NULL);
     struct vgd_rect part = {10, 20, 30, 40};
     look = look_of(77, src, part, pixels);
