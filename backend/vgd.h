@@ -40,6 +40,7 @@ struct vgd {
     struct vgd_timer *quit_timer; /* what is recorded is written out before we end */
     bool quitting;
     int quit_status;
+    uint64_t started_ns; /* CLOCK_MONOTONIC, for those who ask how long we are there */
     /* Snapshots under way, one for each control client: the token by question modulo the table. */
     uint64_t snapshot_tokens[VGD_CONTROL_CLIENTS_MAX];
     uint32_t snapshot_questions[VGD_CONTROL_CLIENTS_MAX]; /* 0: none */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "live_json.h"
 #include "log.h"
 #include "vgd.h"
 
@@ -146,6 +147,32 @@ static void control_status(void *user, struct json_object *out)
     (void)json_object_object_add(out, "trace", trace_status(vgd));
 }
 
+static struct json_object *control_counters(void *user)
+{
+    const struct vgd *vgd = user;
+    struct vgd_worker_process_status st;
+    vgd_worker_process_get_status(vgd->worker, &st);
+    struct vgd_live_worker worker = {
+        .uptime_ns = vgd_now_ns() - vgd->started_ns,
+        .starts = st.starts_count,
+        .deaths = st.deaths_count,
+        .pid = (uint64_t)st.pid,
+    };
+    return vgd_live_counters(&vgd_worker_process_vault(vgd->worker)->counters, &worker);
+}
+
+static struct json_object *control_contexts(void *user, uint32_t from_id, int64_t *out_next_id)
+{
+    const struct vgd *vgd = user;
+    return vgd_live_contexts(&vgd_worker_process_vault(vgd->worker)->live, from_id, out_next_id);
+}
+
+static struct json_object *control_errors(void *user)
+{
+    const struct vgd *vgd = user;
+    return vgd_live_errors(&vgd_worker_process_vault(vgd->worker)->live, vgd_now_ns());
+}
+
 static enum vgd_status control_screenshot(void *user, uint32_t scanout_idx, uint64_t token)
 {
     struct vgd *vgd = user;
@@ -229,6 +256,7 @@ void vgd_control_open(struct vgd *vgd)
                 "no control socket for vgdctl: set XDG_RUNTIME_DIR or give --control-path=PATH");
         return;
     }
+    vgd->started_ns = vgd_now_ns();
     struct vgd_control_config config = {
         .loop = vgd->loop,
         .path = path,
@@ -237,7 +265,10 @@ void vgd_control_open(struct vgd *vgd)
                 .trace_start = control_trace_start,
                 .trace_stop = control_trace_stop,
                 .trace = control_trace,
-                .log_level = control_log_level},
+                .log_level = control_log_level,
+                .counters = control_counters,
+                .contexts = control_contexts,
+                .errors = control_errors},
         .user = vgd,
     };
     (void)!vgd_control_create(&config, &vgd->control); /* says why itself */

@@ -19,6 +19,10 @@
 #include <unistd.h>
 
 #include "probe.h"
+#include "virgl.h"
+
+/* A worker that ends waits for its recording's file so long. */
+#define TRACE_LAST_MS 1000u
 
 static void send_message(struct worker *w, enum vgd_link_type type, const void *payload,
                          size_t n_bytes, const int *fds, uint32_t n_fds)
@@ -56,6 +60,9 @@ static void memory_settled(struct worker *w)
 {
     vgd_gpu_memory_changed(w->gpu);
     vgd_worker_queues_remap(w);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
 }
 
 static enum vgd_status mem_table(struct worker *w, const struct vgd_link_message *msg)
@@ -85,6 +92,9 @@ static enum vgd_status mem_add(struct worker *w, const struct vgd_link_message *
         return VGD_OK;
     }
     vgd_gpu_memory_changed(w->gpu);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
     return VGD_OK;
 }
 
@@ -114,6 +124,9 @@ static enum vgd_status reset(struct worker *w, const struct vgd_link_message *ms
     vgd_gpu_fail_pending(w->gpu); /* gives the requests back; a stopped queue takes no answers */
     vgd_gpu_reset(w->gpu);
     memset(w->vault->inflight, 0, sizeof(w->vault->inflight));
+    if (w->recording != NULL) {
+        vgd_recorder_reset(w->recording);
+    }
     vgd_worker_confirm(w, m->request_seq, VGD_OK, 0);
     return VGD_OK;
 }
@@ -129,6 +142,89 @@ static enum vgd_status display_message(struct worker *w, struct vgd_link_message
     return st;
 }
 
+/* ---- recording --------------------------------------------------------------------------------
+ */
+
+static void shown(void *user, const struct vgd_presenter_look *look)
+{
+    struct worker *w = user;
+    vgd_recorder_shown(w->recording, look);
+}
+
+static void hold(void *user, bool held)
+{
+    struct worker *w = user;
+    w->held = held;
+    if (!held) {
+        vgd_worker_queues_unhold(w);
+    }
+}
+
+/* Who records is asked by everything that goes by. */
+static void recording_changed(struct worker *w)
+{
+    w->recording = w->recorder != NULL && vgd_recorder_active(w->recorder) ? w->recorder : NULL;
+    vgd_presenter_watch(w->presenter, w->recording != NULL ? shown : NULL, w);
+}
+
+static void trace_state(void *user, const struct vgd_link_trace_state *state)
+{
+    struct worker *w = user;
+    recording_changed(w);
+    vgd_worker_send(w, VGD_LINK_TRACE_STATE, state, sizeof(*state));
+}
+
+static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *msg)
+{
+    const struct vgd_link_trace_start *m = vgd_link_payload(msg, sizeof(*m));
+    if (m == NULL || msg->n_fds != 1) {
+        return VGD_RANGE;
+    }
+    if (w->recorder == NULL) {
+        w->recorder = vgd_recorder_create(&(struct vgd_recorder_config){
+            .loop = w->loop,
+            .gpu = w->gpu,
+            .render = w->render,
+            .display = vgd_presenter_display(w->presenter),
+            .window_bytes = w->window_bytes,
+            .n_scanouts = w->n_scanouts,
+            .virglrenderer_version = vgd_virgl_runtime_version(),
+            .tell = trace_state,
+            .hold = hold,
+            .user = w,
+        });
+        if (w->recorder == NULL) {
+            return VGD_NO_MEMORY;
+        }
+    }
+    enum vgd_status st = vgd_recorder_start(w->recorder, m, w->features, &msg->fds[0]);
+    recording_changed(w);
+    return st;
+}
+
+static enum vgd_status trace_stop(struct worker *w)
+{
+    if (w->recording != NULL) {
+        vgd_recorder_stop(w->recorder);
+        recording_changed(w);
+    }
+    return VGD_OK;
+}
+
+static enum vgd_status features(struct worker *w, const struct vgd_link_message *msg)
+{
+    const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
+    if (m == NULL) {
+        return VGD_RANGE;
+    }
+    w->features = m->value;
+    vgd_gpu_set_features(w->gpu, m->value);
+    if (w->recording != NULL) {
+        vgd_recorder_features(w->recording, m->value);
+    }
+    return VGD_OK;
+}
+
 static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
 {
     if (w->gpu == NULL && msg->type != VGD_LINK_HELLO && msg->type != VGD_LINK_SERVER) {
@@ -139,14 +235,8 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
         return vgd_worker_hello(w, msg);
     case VGD_LINK_SERVER:
         return vgd_worker_server(w, msg);
-    case VGD_LINK_FEATURES: {
-        const struct vgd_link_u64 *m = vgd_link_payload(msg, sizeof(*m));
-        if (m == NULL) {
-            return VGD_RANGE;
-        }
-        vgd_gpu_set_features(w->gpu, m->value);
-        return VGD_OK;
-    }
+    case VGD_LINK_FEATURES:
+        return features(w, msg);
     case VGD_LINK_MEM_TABLE:
         return mem_table(w, msg);
     case VGD_LINK_MEM_ADD:
@@ -175,8 +265,15 @@ static enum vgd_status dispatch(struct worker *w, struct vgd_link_message *msg)
             return VGD_RANGE;
         }
         vgd_gpu_window_done(w->gpu, m->token, (enum vgd_status)m->status);
+        if (w->recording != NULL) {
+            vgd_recorder_changed(w->recording);
+        }
         return VGD_OK;
     }
+    case VGD_LINK_TRACE_START:
+        return trace_start(w, msg);
+    case VGD_LINK_TRACE_STOP:
+        return trace_stop(w);
     case VGD_LINK_DISPLAY_STATE:
     case VGD_LINK_FRAME_DONE:
     case VGD_LINK_DMABUF_DONE:
@@ -243,6 +340,9 @@ static int run(int link_fd)
         return EXIT_FAILURE;
     }
     int rc = vgd_loop_run(w.loop);
+    if (w.recorder != NULL) {
+        vgd_recorder_finish(w.recorder, TRACE_LAST_MS);
+    }
     /* Guest memory, rings and the GPU go with the process; a driver's tear-down could only hang. */
     _exit(rc);
 }

@@ -17,6 +17,7 @@
 #include "render.h"
 #include "vault.h"
 #include "virtqueue.h"
+#include "worker_record.h"
 
 struct worker;
 struct request;      /* one command between pop and push */
@@ -37,6 +38,7 @@ struct queue {
      * when the ring runs. */
     uint16_t postponed[VGD_QUEUE_SIZE_MAX]; /* heads, oldest first */
     uint32_t n_postponed;
+    uint64_t postponed_records[VGD_QUEUE_SIZE_MAX]; /* by head: their ids in the recording, or 0 */
     uint64_t postponed_ns;   /* since when they could have been executed; 0: not yet */
     struct vgd_timer *retry; /* of a ring that runs */
     uint16_t stopped_base;   /* what the last stop answered */
@@ -54,6 +56,12 @@ struct worker {
     struct vgd_presenter *presenter;
     struct vgd_journal *journal;
     struct vgd_gpu *gpu;
+    struct vgd_recorder *recorder;  /* made when one is first asked for */
+    struct vgd_recorder *recording; /* the same while it records, else NULL */
+    bool held;                      /* by the recorder: no command is executed */
+    uint64_t features;              /* what the guest acked */
+    uint64_t window_bytes;          /* of the host-visible region */
+    uint32_t n_scanouts;
     struct queue queues[VGD_QUEUES_COUNT];
     struct vgd_timer *drain;
     struct request *free_requests;
@@ -84,6 +92,8 @@ enum vgd_status vgd_worker_queue_call(struct worker *w, struct vgd_link_message 
 enum vgd_status vgd_worker_queue_stop(struct worker *w, const struct vgd_link_message *msg);
 /** A reset of the guest: nothing is served or answered any more. */
 void vgd_worker_queues_drop(struct worker *w);
+/** Commands may be executed again. */
+void vgd_worker_queues_unhold(struct worker *w);
 /** Guest memory is another: rings that lay in what is gone stop. */
 void vgd_worker_queues_remap(struct worker *w);
 

@@ -32,6 +32,7 @@ struct request {
     struct vgd_gpu_request base;
     struct queue *queue;
     uint16_t head;
+    uint64_t record; /* its id in a recording, or 0 */
     uint32_t n_iov;
     struct iovec *iov; /* inline_iov or owned */
     struct iovec inline_iov[RESPONSE_IOV_INLINE];
@@ -89,7 +90,8 @@ static void finish_stop_if_drained(struct queue *q)
     vgd_worker_confirm(q->worker, q->stop_seq, VGD_OK, base);
 }
 
-static void push(struct queue *q, uint16_t head, uint32_t written_bytes)
+/* @now_ns: if somebody has just looked at the clock; or 0. */
+static void push(struct queue *q, uint16_t head, uint32_t written_bytes, uint64_t now_ns)
 {
     vgd_virtqueue_push(q->vq, head, written_bytes);
     struct vgd_vault *vault = q->worker->vault;
@@ -101,7 +103,7 @@ static void push(struct queue *q, uint16_t head, uint32_t written_bytes)
         finish_stop_if_drained(q);
         return;
     }
-    uint64_t now_ns = vgd_now_ns();
+    now_ns = now_ns != 0 ? now_ns : vgd_now_ns();
     if (q->unnotified_ns == 0) {
         q->unnotified_ns = now_ns;
     } else if (now_ns - q->unnotified_ns > NOTIFY_INTERVAL_NS) {
@@ -115,10 +117,14 @@ void vgd_worker_complete(void *user, struct vgd_gpu_request *base, const uint8_t
     struct worker *w = user;
     struct request *req = (struct request *)base;
     struct queue *q = req->queue;
+    if (w->recording != NULL) {
+        vgd_recorder_response(w->recording, req->record, resp, n_bytes);
+    }
     size_t written = vgd_iov_copy_in(req->iov, req->n_iov, 0, resp, n_bytes);
     uint16_t head = req->head;
+    uint64_t now_ns = base->answered_ns;
     request_free(w, req);
-    push(q, head, (uint32_t)written);
+    push(q, head, (uint32_t)written, now_ns);
 }
 
 void vgd_worker_postpone(void *user, struct vgd_gpu_request *base)
@@ -128,6 +134,7 @@ void vgd_worker_postpone(void *user, struct vgd_gpu_request *base)
     struct queue *q = req->queue;
     assert(q->n_postponed < VGD_QUEUE_SIZE_MAX); /* each is a chain of its own */
     q->postponed[q->n_postponed++] = req->head;
+    q->postponed_records[req->head] = req->record;
     request_free(w, req);
     if (q->stopping) {
         finish_stop_if_drained(q);
@@ -157,8 +164,9 @@ static bool copy_command(struct worker *w, const struct vgd_chain *chain)
     return true;
 }
 
-/* Execute one chain; with @lost, answer that its effect is unknown. */
-static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool lost)
+/* Execute one chain; with @lost, answer that its effect is unknown. @record: of an earlier time,
+ * when it was postponed, or 0. */
+static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool lost, uint64_t record)
 {
     struct worker *w = q->worker;
     bool fits = copy_command(w, chain);
@@ -185,10 +193,24 @@ static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool los
     req->base.cmd_bytes = fits ? (size_t)chain->readable_bytes : VGD_CTRL_HDR_SIZE;
     req->base.resp_capacity_bytes = (size_t)chain->writable_bytes;
     req->base.queue = q->idx == 0 ? VGD_QUEUE_CONTROL : VGD_QUEUE_CURSOR;
+    req->record = 0;
+    if (w->recording != NULL) {
+        struct vgd_recorder_command told = {.cmd = w->command,
+                                            .cmd_bytes = req->base.cmd_bytes,
+                                            .response_room_bytes = chain->writable_bytes,
+                                            .queue = req->base.queue,
+                                            .again = record,
+                                            .is_cut = !fits,
+                                            .is_lost = lost};
+        req->record = record = vgd_recorder_command(w->recording, &told);
+    }
     if (lost || !fits) {
         vgd_gpu_fail(w->gpu, &req->base);
     } else {
         vgd_gpu_execute(w->gpu, &req->base);
+    }
+    if (w->recording != NULL) {
+        vgd_recorder_executed(w->recording, record); /* the request may be gone */
     }
 }
 
@@ -196,8 +218,8 @@ static void bad_chain(struct queue *q, const struct vgd_chain *chain)
 {
     vgd_log_guest(&q->worker->guest_log, "queue", "queue %u: bad descriptor chain, head %u", q->idx,
                   chain->head);
-    q->worker->vault->counters.errors++;
-    push(q, chain->head, 0);
+    vgd_gpu_bad_chain(q->worker->gpu);
+    push(q, chain->head, 0, 0);
 }
 
 /* ---- queues -----------------------------------------------------------------------------------
@@ -221,7 +243,7 @@ static bool serve_batch(struct queue *q, uint32_t *looks_left)
             return true;
         }
         if (st == VGD_OK) {
-            serve_chain(q, &chain, false);
+            serve_chain(q, &chain, false, 0);
         } else if (st == VGD_RANGE) {
             bad_chain(q, &chain);
         } else {
@@ -239,6 +261,9 @@ static bool serve_batch(struct queue *q, uint32_t *looks_left)
 static void serve(struct queue *q)
 {
     struct worker *w = q->worker;
+    if (w->held) {
+        return; /* vgd_worker_queues_unhold brings us back */
+    }
     q->in_batch = true;
     uint32_t looks_left = LOOKS_PER_TURN; /* for all rounds: a guest may refill the ring for ever */
     bool more;
@@ -277,6 +302,10 @@ static void queue_again(void *user)
 static void queue_retry(void *user)
 {
     struct queue *q = user;
+    if (q->worker->held) {
+        vgd_timer_start(q->retry, RETRY_INTERVAL_NS);
+        return;
+    }
     uint16_t heads[VGD_QUEUE_SIZE_MAX];
     uint32_t n = q->n_postponed;
     memcpy(heads, q->postponed, n * sizeof(heads[0]));
@@ -293,7 +322,7 @@ static void queue_retry(void *user)
     for (uint32_t i = 0; i < n; i++) {
         struct vgd_chain chain;
         if (vgd_virtqueue_read_again(q->vq, heads[i], &chain) == VGD_OK) {
-            serve_chain(q, &chain, lost);
+            serve_chain(q, &chain, lost, q->postponed_records[heads[i]]);
         } else {
             bad_chain(q, &chain);
         }
@@ -318,7 +347,7 @@ static void serve_recovered(struct queue *q, bool lost)
             break;
         }
         if (st == VGD_OK) {
-            serve_chain(q, &chain, lost);
+            serve_chain(q, &chain, lost, lost ? 0 : q->postponed_records[chain.head]);
         } else {
             bad_chain(q, &chain);
         }
@@ -338,6 +367,9 @@ enum vgd_status vgd_worker_queue_start(struct worker *w, struct vgd_link_message
     if (m == NULL || m->queue_idx >= VGD_QUEUES_COUNT ||
         msg->n_fds != 1u + (m->has_call ? 1u : 0u)) {
         return VGD_RANGE;
+    }
+    if (w->held) {
+        vgd_recorder_settle(w->recorder); /* what was in flight is served at once */
     }
     struct queue *q = &w->queues[m->queue_idx];
     unwatch(q);
@@ -441,6 +473,16 @@ enum vgd_status vgd_worker_queues_create(struct worker *w)
         }
     }
     return VGD_OK;
+}
+
+void vgd_worker_queues_unhold(struct worker *w)
+{
+    for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {
+        struct queue *q = &w->queues[i];
+        if (vgd_virtqueue_running(q->vq) && !q->stopping && q->watch != NULL) {
+            vgd_timer_start(q->again, 0);
+        }
+    }
 }
 
 void vgd_worker_queues_remap(struct worker *w)

@@ -36,6 +36,9 @@ static void render_context_lost(void *user, uint32_t ctx_id)
 {
     struct worker *w = user;
     vgd_gpu_context_lost(w->gpu, ctx_id);
+    if (w->recording != NULL) {
+        vgd_recorder_changed(w->recording);
+    }
 }
 
 static enum vgd_status translate(void *user, uint64_t addr, uint64_t len_bytes, struct iovec *iov,
@@ -232,8 +235,11 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
         .render = w->render,
         .link = w->link,
         .frames = w->frames,
+        .counters = &w->vault->counters,
         .n_scanouts = start->hello.n_scanouts,
     });
+    w->n_scanouts = start->hello.n_scanouts;
+    w->window_bytes = start->hello.window_bytes;
     w->journal = vgd_journal_open(w->vault->journal, sizeof(w->vault->journal));
     if (w->presenter == NULL || w->journal == NULL) {
         return VGD_NO_MEMORY;
@@ -248,7 +254,9 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
                    .user = w},
         .journal = w->journal,
         .counters = &w->vault->counters,
+        .live = &w->vault->live,
         .n_scanouts = start->hello.n_scanouts,
+        .strict_streams = start->hello.strict_streams != 0,
         .complete = vgd_worker_complete,
         .postpone = vgd_worker_postpone,
         .user = w,

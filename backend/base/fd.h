@@ -39,6 +39,18 @@ void vgd_fds_close(int *fds, size_t n);
  */
 int vgd_memfd_create(const char *name, uint64_t size_bytes);
 
+enum vgd_fd_kind {
+    VGD_FD_OTHER,
+    VGD_FD_MEMORY, /* of the kernel's, with seals: a memfd, not of huge pages, which can run out
+                      when one is touched */
+    VGD_FD_DMA_BUF,
+};
+/**
+ * What somebody who is not trusted has sent. Never asks a file system that could keep us waiting:
+ * a file of FUSE's is answered by whom it pleases.
+ */
+enum vgd_fd_kind vgd_fd_kind(int fd);
+
 /** Non-blocking, close-on-exec eventfd; -1 with errno on failure. */
 int vgd_eventfd_create(void);
 /** Add one to an eventfd. Never blocks; a full counter counts as signalled. */

@@ -146,10 +146,21 @@ static enum vgd_status send_reply(struct vgd_control_client *client)
 void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
                            struct json_object *value)
 {
-    assert(client->reply == NULL);
+    struct json_object *reply = vgd_control_new_reply();
+    (void)json_object_object_add(reply, key, value);
+    vgd_control_set_whole(client, reply);
+}
+
+struct json_object *vgd_control_new_reply(void)
+{
     struct json_object *reply = json_object_new_object();
     (void)json_object_object_add(reply, "v", json_object_new_int(VGD_CONTROL_VERSION));
-    (void)json_object_object_add(reply, key, value);
+    return reply;
+}
+
+void vgd_control_set_whole(struct vgd_control_client *client, struct json_object *reply)
+{
+    assert(client->reply == NULL);
     size_t n_bytes = 0;
     const char *text = json_object_to_json_string_length(reply, JSON_C_TO_STRING_PLAIN, &n_bytes);
     if (text != NULL && n_bytes < VGD_CONTROL_REPLY_BYTES_MAX) {
@@ -431,72 +442,6 @@ static void can_accept(void *user, uint32_t events)
     add_client(c, &fd);
 }
 
-/* Does anybody listen at @address? */
-static bool is_live(const struct sockaddr_un *address)
-{
-    VGD_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-                       errno == EAGAIN); /* its queue is full */
-}
-
-static enum vgd_status bind_path(int fd, const struct sockaddr_un *address)
-{
-    const struct sockaddr *to = (const struct sockaddr *)address;
-    (void)fchmod(fd, 0600); /* Linux gives the file the mode of the socket, so there is no moment
-                               in which others could connect */
-    if (bind(fd, to, sizeof(*address)) == 0) {
-        return VGD_OK;
-    }
-    if (errno != EADDRINUSE) {
-        return VGD_HOST_FAILED;
-    }
-    struct stat info;
-    if (lstat(address->sun_path, &info) == 0 && !S_ISSOCK(info.st_mode)) {
-        return VGD_RANGE;
-    }
-    if (is_live(address)) {
-        return VGD_LIMIT;
-    }
-    if (unlink(address->sun_path) != 0 || bind(fd, to, sizeof(*address)) != 0) {
-        return VGD_HOST_FAILED;
-    }
-    return VGD_OK;
-}
-
-static enum vgd_status open_socket(struct vgd_control *c, const char *path)
-{
-    c->address.sun_family = AF_UNIX;
-    if (strlen(path) >= sizeof(c->address.sun_path) || path[0] == '\0') {
-        vgd_log(VGD_LOG_ERROR, "control", "%s: a socket's path has 1 to %zu bytes", path,
-                sizeof(c->address.sun_path) - 1);
-        return VGD_RANGE;
-    }
-    memcpy(c->address.sun_path, path, strlen(path) + 1);
-    VGD_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        vgd_log(VGD_LOG_ERROR, "control", "no socket: %s", strerror(errno));
-        return VGD_HOST_FAILED;
-    }
-    enum vgd_status st = bind_path(fd, &c->address);
-    if (st != VGD_OK) {
-        vgd_log(VGD_LOG_ERROR, "control", "%s: %s", path,
-                st == VGD_LIMIT   ? "another program listens there"
-                : st == VGD_RANGE ? "exists and is not a socket"
-                                  : strerror(errno));
-        return st;
-    }
-    struct stat info;
-    if (lstat(path, &info) != 0 || listen(fd, VGD_CONTROL_CLIENTS_MAX) != 0) {
-        vgd_log(VGD_LOG_ERROR, "control", "%s: %s", path, strerror(errno));
-        (void)unlink(path);
-        return VGD_HOST_FAILED;
-    }
-    c->dev = info.st_dev;
-    c->ino = info.st_ino;
-    c->fd = vgd_fd_take(&fd);
-    return VGD_OK;
-}
-
 enum vgd_status vgd_control_create(const struct vgd_control_config *config,
                                    struct vgd_control **out)
 {
@@ -515,7 +460,8 @@ enum vgd_status vgd_control_create(const struct vgd_control_config *config,
     c->trace_stop_ms =
         config->trace_stop_ms != 0 ? config->trace_stop_ms : VGD_CONTROL_TRACE_STOP_MS;
     c->fd = -1;
-    enum vgd_status st = open_socket(c, config->path);
+    enum vgd_status st =
+        vgd_control_listen(config->path, "control", VGD_CONTROL_CLIENTS_MAX, &c->place, &c->fd);
     if (st == VGD_OK) {
         c->watch = vgd_loop_watch(c->loop, c->fd, EPOLLIN, can_accept, c);
         c->timer = vgd_timer_create(c->loop, deadline, c);
@@ -541,10 +487,8 @@ void vgd_control_destroy(struct vgd_control *c)
     }
     vgd_watch_remove(&c->watch);
     vgd_timer_destroy(&c->timer);
-    struct stat info;
-    if (c->fd >= 0 && lstat(c->address.sun_path, &info) == 0 && info.st_dev == c->dev &&
-        info.st_ino == c->ino) {
-        (void)unlink(c->address.sun_path);
+    if (c->fd >= 0) {
+        vgd_control_unlink(&c->place);
     }
     vgd_fd_closep(&c->fd);
     free(c);

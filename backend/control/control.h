@@ -17,6 +17,12 @@
  *         -> the same when all is in the file, with the state "ended" or "failed" (and why)
  *     {"v":1,"cmd":"log-level","level":"debug"}
  *         -> {"v":1,"log_level":"debug"}
+ *     {"v":1,"cmd":"counters"}
+ *         -> {"v":1,"counters":{...}}
+ *     {"v":1,"cmd":"contexts","from":0}, "from" may be left out
+ *         -> {"v":1,"contexts":[...],"next":null}, or the "from" of the next part
+ *     {"v":1,"cmd":"errors"}
+ *         -> {"v":1,"errors":[...]}
  *     anything else
  *         -> {"v":1,"error":"what is wrong"}
  *
@@ -32,6 +38,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include "log.h"
 #include "loop.h"
@@ -74,6 +82,10 @@ struct vgd_control_ops {
     /** Add to @out, an empty object, how the last recording is. */
     void (*trace)(void *user, struct json_object *out);
     void (*log_level)(void *user, enum vgd_log_level level);
+    /** What live_json.h says, taken over from the owner. */
+    struct json_object *(*counters)(void *user);
+    struct json_object *(*contexts)(void *user, uint32_t from_id, int64_t *out_next_id);
+    struct json_object *(*errors)(void *user);
 };
 
 struct vgd_control_config {
@@ -109,6 +121,23 @@ void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vg
 
 /** A recording is over: those who wait for that are told. */
 void vgd_control_trace_stopped(struct vgd_control *c);
+
+/* A unix socket in the file system that we listen on. */
+struct vgd_control_place {
+    struct sockaddr_un address;
+    dev_t dev;
+    ino_t ino;
+};
+
+/**
+ * A non-blocking socket that listens on @path, mode 0600; the caller's. A socket there that nobody
+ * answers on is replaced; anything else is left alone. Fails as vgd_control_create does, and says
+ * why under @who.
+ */
+VGD_MUST_CHECK enum vgd_status vgd_control_listen(const char *path, const char *who, int backlog,
+                                                  struct vgd_control_place *out, int *out_fd);
+/** Remove the socket's file if it is still ours. */
+void vgd_control_unlink(const struct vgd_control_place *place);
 
 /**
  * The folder of control sockets: $XDG_RUNTIME_DIR/vgd, or /run/vgd for root where that is not set.

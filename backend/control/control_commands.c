@@ -22,6 +22,39 @@ static void do_status(struct vgd_control_client *client, struct json_object *req
     vgd_control_set_reply(client, "status", out);
 }
 
+static void do_counters(struct vgd_control_client *client, struct json_object *request)
+{
+    (void)request;
+    vgd_control_set_reply(client, "counters", client->owner->ops.counters(client->owner->user));
+}
+
+static void do_contexts(struct vgd_control_client *client, struct json_object *request)
+{
+    struct json_object *from = NULL;
+    int64_t from_id = 0;
+    if (json_object_object_get_ex(request, "from", &from)) {
+        from_id = json_object_is_type(from, json_type_int) ? json_object_get_int64(from) : -1;
+    }
+    if (from_id < 0 || from_id > UINT32_MAX) {
+        vgd_control_set_error(client, "\"from\" has to be the id of a context");
+        return;
+    }
+    int64_t next_id = -1;
+    struct json_object *reply = vgd_control_new_reply();
+    struct json_object *contexts =
+        client->owner->ops.contexts(client->owner->user, (uint32_t)from_id, &next_id);
+    (void)json_object_object_add(reply, "contexts", contexts);
+    (void)json_object_object_add(reply, "next",
+                                 next_id < 0 ? NULL : json_object_new_int64(next_id));
+    vgd_control_set_whole(client, reply);
+}
+
+static void do_errors(struct vgd_control_client *client, struct json_object *request)
+{
+    (void)request;
+    vgd_control_set_reply(client, "errors", client->owner->ops.errors(client->owner->user));
+}
+
 static void do_screenshot(struct vgd_control_client *client, struct json_object *request)
 {
     struct vgd_control *c = client->owner;
@@ -176,7 +209,8 @@ static const struct {
     void (*act)(struct vgd_control_client *client, struct json_object *request);
 } commands[] = {
     {"status", do_status},         {"screenshot", do_screenshot}, {"trace-start", do_trace_start},
-    {"trace-stop", do_trace_stop}, {"log-level", do_log_level},
+    {"trace-stop", do_trace_stop}, {"log-level", do_log_level},   {"counters", do_counters},
+    {"contexts", do_contexts},     {"errors", do_errors},
 };
 
 static void unknown_command(struct vgd_control_client *client)

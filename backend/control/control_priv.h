@@ -9,8 +9,6 @@
 
 #include <stdbool.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "control.h"
 
@@ -43,9 +41,7 @@ struct vgd_control {
     struct vgd_control_ops ops;
     void *user;
     uint32_t idle_ms, slow_ms, screenshot_ms, trace_stop_ms;
-    struct sockaddr_un address;
-    dev_t dev; /* of the socket that we bound */
-    ino_t ino;
+    struct vgd_control_place place;
     int fd;
     struct vgd_watch *watch;
     struct vgd_timer *timer;
@@ -64,6 +60,9 @@ struct vgd_control {
  * than a reply may be. Without memory client->reply stays NULL, and the client is dropped. */
 void vgd_control_set_reply(struct vgd_control_client *client, const char *key,
                            struct json_object *value);
+/** The same with all of @reply (taken over), which was begun with vgd_control_new_reply. */
+struct json_object *vgd_control_new_reply(void);
+void vgd_control_set_whole(struct vgd_control_client *client, struct json_object *reply);
 void vgd_control_set_error(struct vgd_control_client *client, const char *text);
 /** The client waits for what comes later under a new token, at most @ms; then it gets the error
  * @too_late, which is static. */

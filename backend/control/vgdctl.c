@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const char help[] =
-    "Usage: vgdctl [--control PATH] status [--json]\n"
+    "Usage: vgdctl [--control PATH] status|counters|contexts|errors [--json]\n"
     "       vgdctl [--control PATH] screenshot SCANOUT FILE.png\n"
     "       vgdctl [--control PATH] trace start FILE [--pictures MS|none]\n"
     "       vgdctl [--control PATH] trace stop | trace status\n"
@@ -18,6 +18,9 @@ static const char help[] =
     "       vgdctl --help | --version\n"
     "\n"
     "  status       what this virtual GPU is and does; --json as one line of JSON\n"
+    "  counters     what was counted since vgd started: commands, bytes, times, memory\n"
+    "  contexts     the guest's contexts: whose they are, and what they did\n"
+    "  errors       what was answered with an error lately\n"
     "  screenshot   write what the guest shows on SCANOUT (0, 1, ...) to FILE.png\n"
     "  trace start  record what the guest does into FILE, which is new or empty, from now on;\n"
     "               the guest does not notice. vgd-trace reads it\n"
@@ -51,6 +54,9 @@ static const struct {
     bool (*run)(const struct vgdctl_args *args);
 } commands[] = {
     {"status", "", 0, 0, OPTION_JSON, vgdctl_status},
+    {"counters", "", 0, 0, OPTION_JSON, vgdctl_counters},
+    {"contexts", "", 0, 0, OPTION_JSON, vgdctl_contexts},
+    {"errors", "", 0, 0, OPTION_JSON, vgdctl_errors},
     {"screenshot", " SCANOUT FILE.png", 2, 2, 0, vgdctl_screenshot},
     {"trace", " start FILE [--pictures MS|none], trace stop, or trace status", 1, 2,
      OPTION_JSON | OPTION_PICTURES, vgdctl_trace},

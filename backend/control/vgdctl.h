@@ -52,6 +52,9 @@ bool vgdctl_show(const struct vgdctl_args *args, const char *request, const char
 
 /* The commands. False: it failed, and all is said. */
 bool vgdctl_status(const struct vgdctl_args *args);
+bool vgdctl_counters(const struct vgdctl_args *args);
+bool vgdctl_contexts(const struct vgdctl_args *args);
+bool vgdctl_errors(const struct vgdctl_args *args);
 bool vgdctl_screenshot(const struct vgdctl_args *args);
 bool vgdctl_trace(const struct vgdctl_args *args);
 bool vgdctl_log_level(const struct vgdctl_args *args);

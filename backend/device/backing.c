@@ -17,7 +17,8 @@ void vgd_backing_free(struct vgd_backing *backing)
 
 void vgd_backing_finish(struct vgd_gpu *gpu, struct vgd_resource *res)
 {
-    gpu->counters->backing_entries_live -= res->backing.n_entries;
+    vgd_count(&gpu->counters->backing_entries_live, -(uint64_t)res->backing.n_entries);
+    vgd_count_backing(gpu, res, true);
     vgd_backing_free(&res->backing);
 }
 
@@ -176,7 +177,8 @@ enum vgd_status vgd_do_attach_backing(struct vgd_gpu_call *call)
         return st;
     }
     res->backing = backing;
-    gpu->counters->backing_entries_live += backing.n_entries;
+    vgd_count(&gpu->counters->backing_entries_live, backing.n_entries);
+    vgd_count_backing(gpu, res, false);
     if (!gpu->replaying) {
         st = backing_give(gpu, res);
         if (st != VGD_OK) {

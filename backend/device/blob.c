@@ -90,6 +90,10 @@ static enum vgd_status create(struct vgd_gpu_call *call, struct vgd_resource *ma
                                                    .iov = res->backing.iov,
                                                    .n_iov = res->backing.n_iov});
         res->in_renderer = st == VGD_OK;
+        const struct vgd_context *ctx = vgd_context_find(gpu, call->hdr.ctx_id);
+        if (st == VGD_OK && ctx->stream != NULL) {
+            (void)vgd_virgl_state_take_blob(ctx->stream, blob_id, res->as.blob.made_by);
+        }
     }
     if (st != VGD_OK) {
         (void)VGD_REFUSE(call, st, "res=%" PRIu32 " ctx=%" PRIu32 " blob_id %" PRIu64 ": %s",
@@ -120,7 +124,11 @@ enum vgd_status vgd_do_create_blob(struct vgd_gpu_call *call)
         .id = cmd.resource_id,
         .kind = VGD_RESOURCE_BLOB,
         .size_bytes = cmd.blob_mem != VGD_BLOB_MEM_GUEST ? cmd.size_bytes : 0,
-        .as.blob = {.mem = cmd.blob_mem, .flags = cmd.blob_flags, .size_bytes = cmd.size_bytes},
+        .as.blob = {.mem = cmd.blob_mem,
+                    .flags = cmd.blob_flags,
+                    .size_bytes = cmd.size_bytes,
+                    .ctx_id = cmd.blob_mem != VGD_BLOB_MEM_GUEST ? call->hdr.ctx_id : 0,
+                    .blob_id = cmd.blob_id},
     };
     st = vgd_resource_admit(call, made.id, made.size_bytes);
     /* One whose pages the guest has detached is written to a journal without any. */

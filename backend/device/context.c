@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checked.h"
 #include "device.h"
 #include "iov.h"
 #include "limits.h"
+#include "virgl_format.h"
 
 /*
  * Query buffers of Mesa's virgl driver. Each query has a buffer of its own, made for nothing but
@@ -119,8 +121,12 @@ enum vgd_status vgd_do_ctx_create(struct vgd_gpu_call *call)
     ctx->name_len_bytes = cmd.name_len_bytes;
     memcpy(ctx->name, cmd.debug_name, cmd.name_len_bytes);
     ctx->lost = gpu->replaying;
-    st = vgd_idmap_add(&gpu->contexts, id, ctx);
+    st = gpu->replaying ? VGD_OK : vgd_stream_begin(gpu, ctx);
+    if (st == VGD_OK) {
+        st = vgd_idmap_add(&gpu->contexts, id, ctx);
+    }
     if (st != VGD_OK) {
+        vgd_stream_end(ctx);
         free(ctx);
         return st;
     }
@@ -128,12 +134,14 @@ enum vgd_status vgd_do_ctx_create(struct vgd_gpu_call *call)
         st = gpu->ops->context_create(gpu->render, id, capset_id, ctx->name, ctx->name_len_bytes);
         if (st != VGD_OK) {
             (void)vgd_idmap_remove(&gpu->contexts, id);
+            vgd_stream_end(ctx);
             free(ctx);
             return st;
         }
         ctx->in_renderer = true;
     }
-    gpu->counters->contexts_live = gpu->contexts.used_count;
+    vgd_count_context(gpu, ctx);
+    vgd_gauge(&gpu->counters->contexts_live, gpu->contexts.used_count);
     return VGD_OK;
 }
 
@@ -149,6 +157,9 @@ static void attachment_free(struct vgd_gpu *gpu, struct vgd_attachment *at)
         at->next->prev = at->prev;
     }
     at->ctx->queries_count -= may_be_query(at->res);
+    if (at->ctx->stream != NULL) {
+        vgd_virgl_state_forget_resource(at->ctx->stream, at->res->id);
+    }
     gpu->attachments_count--;
     free(at);
 }
@@ -156,6 +167,8 @@ static void attachment_free(struct vgd_gpu *gpu, struct vgd_attachment *at)
 /* Free a context that the renderer does not know any more. */
 static void context_free(struct vgd_gpu *gpu, struct vgd_context *ctx)
 {
+    vgd_stream_end(ctx);
+    vgd_count_context_gone(gpu, ctx);
     uint32_t cursor = 0;
     struct vgd_attachment *at;
     while ((at = vgd_idmap_next(&ctx->attachments, &cursor, NULL)) != NULL) {
@@ -184,7 +197,7 @@ enum vgd_status vgd_do_ctx_destroy(struct vgd_gpu_call *call)
     vgd_fence_drop_context(gpu, ctx, VGD_RESP_OK_NODATA);
     (void)vgd_idmap_remove(&gpu->contexts, ctx->id);
     context_free(gpu, ctx);
-    gpu->counters->contexts_live = gpu->contexts.used_count;
+    vgd_gauge(&gpu->counters->contexts_live, gpu->contexts.used_count);
     return VGD_OK;
 }
 
@@ -197,7 +210,7 @@ void vgd_contexts_finish(struct vgd_gpu *gpu)
     }
     vgd_idmap_finish(&gpu->contexts);
     assert(gpu->attachments_count == 0);
-    gpu->counters->contexts_live = 0;
+    vgd_gauge(&gpu->counters->contexts_live, 0);
 }
 
 /* The context and the resource of a CTX_ATTACH or CTX_DETACH. */
@@ -262,6 +275,7 @@ enum vgd_status vgd_do_ctx_attach(struct vgd_gpu_call *call)
     res->attachments = at;
     ctx->queries_count += may_be_query(res);
     gpu->attachments_count++;
+    vgd_gauge(&ctx->slot->resources, ctx->attachments.used_count);
     return VGD_OK;
 }
 
@@ -272,6 +286,7 @@ static void detach(struct vgd_gpu *gpu, struct vgd_attachment *at)
         gpu->ops->context_detach(gpu->render, at->ctx->id, at->res->id);
     }
     (void)vgd_idmap_remove(&at->ctx->attachments, at->res->id);
+    vgd_gauge(&at->ctx->slot->resources, at->ctx->attachments.used_count);
     attachment_free(gpu, at);
 }
 
@@ -297,13 +312,8 @@ void vgd_contexts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
     }
 }
 
-/* Size of a level, as in GL: halved, rounded down, at least 1. */
-static uint32_t minify(uint32_t size, uint32_t level)
-{
-    return size >> level != 0 ? size >> level : 1;
-}
-
-static bool box_fits(const struct vgd_resource *res, const struct vgd_cmd_transfer_host_3d *cmd)
+bool vgd_transfer_box_fits(const struct vgd_resource *res,
+                           const struct vgd_cmd_transfer_host_3d *cmd)
 {
     struct vgd_cmd_resource_create_3d args = {
         .target = VGD_TARGET_2D,
@@ -323,15 +333,39 @@ static bool box_fits(const struct vgd_resource *res, const struct vgd_cmd_transf
     if (cmd->level > args.last_level) {
         return false;
     }
-    uint32_t w = minify(args.width, cmd->level);
-    uint32_t h = minify(args.height, cmd->level);
+    uint32_t w = vgd_minify(args.width, cmd->level);
+    uint32_t h = vgd_minify(args.height, cmd->level);
     uint32_t d = args.array_size != 0 ? args.array_size : 1;
     if (args.target == VGD_TARGET_3D) {
-        d = minify(args.depth, cmd->level);
+        d = vgd_minify(args.depth, cmd->level);
     }
     const struct vgd_box *box = &cmd->box;
     return box->x <= w && box->w <= w - box->x && box->y <= h && box->h <= h - box->y &&
            box->z <= d && box->d <= d - box->z;
+}
+
+/* What a transfer of @box, which fits, moves. Of a format that is not one row of blocks after the
+ * other it is counted like memory, four bytes a texel. */
+static uint64_t transfer_bytes(const struct vgd_resource *res, const struct vgd_box *box)
+{
+    uint32_t block_w = 1;
+    uint32_t block_h = 1;
+    uint32_t block_bytes = VGD_BYTES_PER_PIXEL;
+    if (res->kind == VGD_RESOURCE_3D && res->as.args_3d.target == VGD_TARGET_BUFFER) {
+        return box->w;
+    }
+    if (res->kind == VGD_RESOURCE_3D) {
+        (void)vgd_virgl_format_block(res->as.args_3d.format, &block_w, &block_h, &block_bytes);
+    }
+    uint64_t row_bytes = ((uint64_t)box->w + block_w - 1) / block_w * block_bytes;
+    uint64_t rows = ((uint64_t)box->h + block_h - 1) / block_h;
+    if (res->kind != VGD_RESOURCE_BLOB) {
+        return row_bytes * rows * box->d;
+    }
+    /* Of a blob any box may be asked for, and how it lies there is for the renderer to say. */
+    uint64_t bytes;
+    bool fits = vgd_mul_u64(row_bytes, rows, &bytes) && vgd_mul_u64(bytes, box->d, &bytes);
+    return fits && bytes < res->as.blob.size_bytes ? bytes : res->as.blob.size_bytes;
 }
 
 /* Both directions; @run is the renderer's operation. */
@@ -368,7 +402,7 @@ static enum vgd_status transfer_3d(struct vgd_gpu_call *call,
         return VGD_REFUSE(call, VGD_UNSUPPORTED,
                           "res=%" PRIu32 " has no backing, or there is no 3D", res->id);
     }
-    if (!box_fits(res, &cmd) || cmd.offset_bytes > res->backing.size_bytes) {
+    if (!vgd_transfer_box_fits(res, &cmd) || cmd.offset_bytes > res->backing.size_bytes) {
         return VGD_REFUSE(call, VGD_RANGE,
                           "res=%" PRIu32 " level %" PRIu32 " box %" PRIu32 "x%" PRIu32 "x%" PRIu32
                           "+%" PRIu32 "+%" PRIu32 "+%" PRIu32 " offset %" PRIu64,
@@ -378,8 +412,13 @@ static enum vgd_status transfer_3d(struct vgd_gpu_call *call,
     if (cmd.box.w == 0 || cmd.box.h == 0 || cmd.box.d == 0) {
         return VGD_OK;
     }
-    gpu->counters->transfers++;
-    return run(gpu->render, call->hdr.ctx_id, &cmd);
+    vgd_count(&gpu->counters->transfers, 1);
+    st = run(gpu->render, call->hdr.ctx_id, &cmd);
+    if (st == VGD_OK) {
+        vgd_count_transfer(gpu, call->hdr.type == VGD_CMD_TRANSFER_TO_HOST_3D,
+                           transfer_bytes(res, &cmd.box));
+    }
+    return st;
 }
 
 enum vgd_status vgd_do_transfer_to_host_3d(struct vgd_gpu_call *call)
@@ -390,44 +429,6 @@ enum vgd_status vgd_do_transfer_to_host_3d(struct vgd_gpu_call *call)
 enum vgd_status vgd_do_transfer_from_host_3d(struct vgd_gpu_call *call)
 {
     return transfer_3d(call, call->gpu->ops->transfer_from_host_3d);
-}
-
-enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
-{
-    struct vgd_gpu *gpu = call->gpu;
-    struct vgd_cmd_submit_3d cmd;
-    enum vgd_status st = vgd_cmd_submit_3d_decode(&call->body, &cmd);
-    if (st == VGD_OK) {
-        st = vgd_cmd_submit_3d_tail_check(&call->body, &cmd);
-    }
-    struct vgd_context *ctx = NULL;
-    if (st == VGD_OK) {
-        st = vgd_context_named(call, &ctx);
-    }
-    if (st != VGD_OK) {
-        return st;
-    }
-    if (ctx->lost) {
-        vgd_context_complete_queries(ctx);
-        return VGD_REFUSE(call, VGD_LOST, "ctx=%" PRIu32 " is lost", ctx->id);
-    }
-    if (cmd.size_bytes > gpu->config.limits.submit_bytes_max) {
-        return VGD_REFUSE(call, VGD_LIMIT,
-                          "ctx=%" PRIu32 " %" PRIu32 " bytes: submit_bytes_max %" PRIu32, ctx->id,
-                          cmd.size_bytes, gpu->config.limits.submit_bytes_max);
-    }
-    if (cmd.size_bytes % 4 != 0) {
-        return VGD_REFUSE(call, VGD_RANGE, "ctx=%" PRIu32 " %" PRIu32 " bytes", ctx->id,
-                          cmd.size_bytes);
-    }
-    gpu->counters->submits++;
-    gpu->counters->submit_bytes += cmd.size_bytes;
-    if (cmd.size_bytes == 0) {
-        return VGD_OK; /* only a fence */
-    }
-    /* The command is our private copy, and the request's owner lets the renderer write to it. */
-    return gpu->ops->submit(gpu->render, ctx->id, (void *)(uintptr_t)call->body.pos,
-                            cmd.size_bytes);
 }
 
 /* The guest's name for @ctx as a log may show it: no terminal sequences, no new lines. */
@@ -447,10 +448,14 @@ void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id)
         return;
     }
     ctx->lost = true;
-    gpu->counters->contexts_lost++;
+    vgd_stream_end(ctx);
+    vgd_count_stream(gpu, ctx, NULL);
+    vgd_count_context_lost(gpu, ctx);
     char name[VGD_DEBUG_NAME_BYTES + 1];
     printable(ctx, name);
     vgd_log_guest(&gpu->log_limit, "context", "ctx=%" PRIu32 " (%s) is lost", ctx->id, name);
+    gpu->failing = "its context was lost";
     vgd_fence_drop_context(gpu, ctx, VGD_RESP_ERR_UNSPEC);
+    gpu->failing = NULL;
     vgd_context_complete_queries(ctx);
 }

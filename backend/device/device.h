@@ -8,11 +8,15 @@
  *   blob.c      blob resources
  *   window.c    blobs in the host-visible region
  *   backing.c   guest pages of resources, memory changes
- *   context.c   contexts, 3D transfers, submits, lost contexts
+ *   context.c   contexts, 3D transfers, lost contexts
+ *   submit.c    SUBMIT_3D: streams, followed on their way (virgl_state.h)
  *   scanout.c   scanouts, flush, cursor
  *   info.c      capsets, EDID, display information
- *   record.c    the state as records of the journal, and back
+ *   spans.c     what a command reads and writes of guest memory, for recording
+ *   record.c    the state as commands, as records of the journal, and back
  *   journal.c   the memory that holds them
+ *   snapshot.c  the state with its contents, for a recording
+ *   count.c     what is counted and listed for those who watch
  *
  * Each command handler decodes, checks everything, and only then acts: a refused command leaves the
  * device as it was.
@@ -29,6 +33,7 @@
 #include "idmap.h"
 #include "journal.h"
 #include "log.h"
+#include "virgl_state.h"
 
 #define VGD_BYTES_PER_PIXEL 4u
 /* Gallium's pipe_texture_target, as RESOURCE_CREATE_3D carries it. */
@@ -84,6 +89,10 @@ struct vgd_resource {
         struct {
             uint32_t mem, flags;
             uint64_t size_bytes;
+            uint32_t ctx_id;  /* with memory of the host: whose object it is of */
+            uint64_t blob_id; /* and which */
+            /* The PIPE_RESOURCE_CREATE that made it, which its context was sent before; 0: none */
+            uint32_t made_by[VGD_VIRGL_PIPE_CREATE_DWORDS];
         } blob;
     } as;
     struct vgd_backing backing;
@@ -142,9 +151,12 @@ struct vgd_context {
     char name[VGD_DEBUG_NAME_BYTES];
     bool lost;
     bool in_renderer;
+    struct vgd_gpu_context_slot *slot; /* of the table, or our own when that is full */
+    struct vgd_gpu_context_slot own_slot;
     uint32_t queries_count;            /* attached resources that may be query buffers */
     struct vgd_idmap attachments;      /* resource id -> struct vgd_attachment, owned */
     struct vgd_gpu_waiters *timelines; /* owned; one per ring, NULL before the first ring fence */
+    struct vgd_virgl_state *stream; /* owned; NULL of other than OpenGL contexts, and when lost */
 };
 
 struct vgd_scanout {
@@ -167,6 +179,8 @@ struct vgd_gpu {
     struct vgd_render *render;
     struct vgd_gpu_counters *counters; /* the config's, or our own */
     struct vgd_gpu_counters own_counters;
+    uint8_t slots_used[VGD_CONTEXT_SLOTS_COUNT]; /* bool: of config.live */
+    const char *failing; /* why what is answered now fails, if it has not been said before */
     struct vgd_render_info info;
     uint64_t features; /* acked and offered */
 
@@ -182,6 +196,8 @@ struct vgd_gpu {
     struct vgd_gpu_waiters device_timeline; /* fences without a ring */
     struct vgd_gpu_waiters questions;       /* asked of the display */
     struct vgd_gpu_waiters window_waiters;  /* asked of the window, and in no timeline */
+
+    uint64_t stream_state_bytes; /* of all contexts */
 
     struct vgd_map *maps; /* owned; the newest first */
     uint32_t maps_count;
@@ -202,18 +218,20 @@ struct vgd_gpu_call {
     struct vgd_reader body;
     const uint8_t *cmd; /* whole, with its header */
     size_t cmd_bytes;
-    bool logged;
+    bool logged; /* and in @why is what was said */
+    char why[VGD_ERROR_TEXT_BYTES];
     bool answered;         /* the handler completes the request itself, now or later */
     bool recorded;         /* the handler has appended the record itself, or wants none */
     struct vgd_map *going; /* the answer waits until this is unmapped */
 };
 
 /* Say what the guest did wrong, once a command, and be @status. */
-#define VGD_REFUSE(call, refuse_status, ...)                                                       \
-    (vgd_log_guest(&(call)->gpu->log_limit, (call)->name, __VA_ARGS__), (call)->logged = true,     \
-     (refuse_status))
+#define VGD_REFUSE(call, refuse_status, ...) (vgd_gpu_refuse((call), __VA_ARGS__), (refuse_status))
 
 /* gpu.c */
+/** Of VGD_REFUSE: to the log, and kept for the list of errors. */
+void vgd_gpu_refuse(struct vgd_gpu_call *call, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /** Fill in the limits left at zero. */
 void vgd_gpu_limits_default(struct vgd_gpu_limits *limits);
 uint32_t vgd_gpu_resp_of(enum vgd_status status);
@@ -234,6 +252,8 @@ void vgd_list_remove(struct vgd_gpu_request *req);
 VGD_MUST_CHECK enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call);
 /** The command is done with @status: answer it, or let it wait for its fence. */
 void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status);
+/** Answer with @type, without a fence of the renderer's: when all before it on its timeline is. */
+void vgd_fence_refuse(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type);
 /**
  * Let a command that the window will answer take its place: in its timeline, with a fence of its
  * own, or among window_waiters. Fails as the renderer's fence does; then @req is on no list.
@@ -248,6 +268,40 @@ void vgd_fence_withdraw(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
  *  command's own answer. What is held waits on without a ring. */
 void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32_t type);
 
+/* count.c */
+/** A new device on counters that an earlier one may have left. */
+void vgd_count_begin(struct vgd_gpu *gpu);
+/** @req is answered with @type, of which the guest gets @n_bytes. */
+void vgd_count_answer(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type,
+                      size_t n_bytes);
+/** A fence was asked for, for @req. */
+void vgd_count_fence(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+/** It waits for it no longer, without an answer: it is postponed, or forgotten. */
+void vgd_count_fence_dropped(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+/** An error that @req gets now or later: into the list, once. @text: printed as far as it fits. */
+void vgd_count_error(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type,
+                     const char *text);
+/** A resource of this size and kind comes (or goes). */
+void vgd_count_resource(struct vgd_gpu *gpu, const struct vgd_resource *res, bool goes);
+/** Its backing comes, or goes. Not its entries, which the limits count. */
+void vgd_count_backing(struct vgd_gpu *gpu, const struct vgd_resource *res, bool goes);
+/** @ctx is new: it gets a place in the table. While replaying it does not. */
+void vgd_count_context(struct vgd_gpu *gpu, struct vgd_context *ctx);
+void vgd_count_context_gone(struct vgd_gpu *gpu, struct vgd_context *ctx);
+void vgd_count_context_lost(struct vgd_gpu *gpu, struct vgd_context *ctx);
+/** Replayed, or dropped, to the end: contexts that were in the table go on in their places, and no
+ *  others are in it. */
+void vgd_count_restored(struct vgd_gpu *gpu);
+/** A SUBMIT_3D of @ctx is given to the renderer; and it had it from @begin_ns to now. */
+void vgd_count_submit(struct vgd_gpu *gpu, struct vgd_context *ctx, size_t n_bytes);
+void vgd_count_submit_done(struct vgd_gpu *gpu, struct vgd_context *ctx,
+                           struct vgd_gpu_request *req, uint64_t begin_ns);
+/** What was @seen in a stream of @ctx (NULL: nothing), and what is kept of its streams now. */
+void vgd_count_stream(struct vgd_gpu *gpu, struct vgd_context *ctx,
+                      const struct vgd_virgl_tally *seen);
+/** A transfer has moved @n_bytes. */
+void vgd_count_transfer(struct vgd_gpu *gpu, bool to_host, uint64_t n_bytes);
+
 /* resource.c */
 enum vgd_status vgd_do_resource_create_2d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_resource_create_3d(struct vgd_gpu_call *call);
@@ -257,6 +311,8 @@ enum vgd_status vgd_do_assign_uuid(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_uuid_record(struct vgd_gpu_call *call);
 struct vgd_resource *vgd_resource_find(const struct vgd_gpu *gpu, uint32_t id);
 bool vgd_rect_fits(struct vgd_rect r, uint32_t w_px, uint32_t h_px);
+/** What @a and @b (no sum wraps) have in common; false if nothing. */
+bool vgd_rect_intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out);
 /** Is @format one of the eight of RESOURCE_CREATE_2D, of 4 bytes a pixel? */
 bool vgd_format_2d_known(uint32_t format);
 /** May the guest have one more resource, with id @id, that takes @size_bytes of the host? */
@@ -319,7 +375,14 @@ enum vgd_status vgd_do_ctx_attach(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_ctx_detach(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_to_host_3d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_from_host_3d(struct vgd_gpu_call *call);
-enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call);
+/** Is the box of @cmd inside the level of @res that it names? */
+bool vgd_transfer_box_fits(const struct vgd_resource *res,
+                           const struct vgd_cmd_transfer_host_3d *cmd);
+/** Size of a level (at most VGD_TEXTURE_LEVEL_MAX), as in GL: halved, rounded down, at least 1. */
+static inline uint32_t vgd_minify(uint32_t size, uint32_t level)
+{
+    return size >> level != 0 ? size >> level : 1;
+}
 struct vgd_context *vgd_context_find(const struct vgd_gpu *gpu, uint32_t id);
 /** The context that the command's header names, live or lost. VGD_NO_CONTEXT. */
 VGD_MUST_CHECK enum vgd_status vgd_context_named(struct vgd_gpu_call *call,
@@ -331,12 +394,21 @@ void vgd_context_complete_queries(const struct vgd_context *ctx);
 /** Free every context; the renderer knows none any more, and nothing waits on a ring. */
 void vgd_contexts_finish(struct vgd_gpu *gpu);
 
+/* submit.c */
+enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call);
+/** Begin to follow what a new context is sent, if it is one of OpenGL. VGD_NO_MEMORY. */
+VGD_MUST_CHECK enum vgd_status vgd_stream_begin(struct vgd_gpu *gpu, struct vgd_context *ctx);
+/** Forget what was sent. */
+void vgd_stream_end(struct vgd_context *ctx);
+
 /* scanout.c */
 enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_set_scanout_blob(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_cursor(struct vgd_gpu_call *call); /* update and move */
 enum vgd_status vgd_do_cursor_record(struct vgd_gpu_call *call);
+/** Is there a picture of @image in @size_bytes? Its last row may end before its stride does. */
+bool vgd_image_fits(const struct vgd_image *image, uint64_t size_bytes);
 /** Turn off every scanout that shows @res. */
 void vgd_scanouts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res);
 /** Turn everything off and free the cursors. */
@@ -352,6 +424,30 @@ bool vgd_capset_offered(const struct vgd_gpu *gpu, uint32_t id);
 VGD_MUST_CHECK enum vgd_status vgd_room_for(struct vgd_gpu_call *call, size_t body_bytes);
 
 /* record.c */
+/* Takes the state as commands: one has @head_bytes at @head, and @tail_bytes at @tail behind them.
+ * What it returns ends the walk, unless it is VGD_OK. */
+struct vgd_state_sink {
+    enum vgd_status (*put)(void *user, enum vgd_gpu_queue queue, const uint8_t *head,
+                           size_t head_bytes, const void *tail, size_t tail_bytes);
+    void *user;
+};
+/** What makes it, a blob with its pages. */
+VGD_MUST_CHECK enum vgd_status vgd_state_create(const struct vgd_resource *res,
+                                                const struct vgd_state_sink *sink);
+/** Its pages; nothing if it has none, or is a blob. */
+VGD_MUST_CHECK enum vgd_status vgd_state_backing(const struct vgd_resource *res,
+                                                 const struct vgd_state_sink *sink);
+/** Nothing if it is not in the region; @map may be NULL. */
+VGD_MUST_CHECK enum vgd_status vgd_state_map(const struct vgd_map *map,
+                                             const struct vgd_state_sink *sink);
+VGD_MUST_CHECK enum vgd_status vgd_state_context(const struct vgd_context *ctx,
+                                                 const struct vgd_state_sink *sink);
+VGD_MUST_CHECK enum vgd_status vgd_state_attachment(const struct vgd_attachment *at,
+                                                    const struct vgd_state_sink *sink);
+/** Nothing if it is off. */
+VGD_MUST_CHECK enum vgd_status vgd_state_scanout(const struct vgd_scanout *scanout,
+                                                 uint32_t scanout_idx,
+                                                 const struct vgd_state_sink *sink);
 /* Our own record: a cursor with its pixels, since the resource that held them may be gone or
  * changed. Its type is outside what a guest's command may be; the body is an update_cursor body
  * and VGD_CURSOR_BYTES of pixels. */

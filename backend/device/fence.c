@@ -71,14 +71,15 @@ static struct ring ring_of(const struct vgd_ctrl_hdr *hdr)
     return (struct ring){0};
 }
 
-/* The list of a fenced command's timeline; NULL if its context has gone. */
+/* The list of a fenced command's timeline; NULL if its context has gone, or there is none. */
 static struct vgd_gpu_waiters *timeline_of(struct vgd_gpu *gpu, const struct vgd_ctrl_hdr *hdr)
 {
     if ((hdr->flags & VGD_FLAG_INFO_RING_IDX) == 0) {
         return &gpu->device_timeline;
     }
     const struct vgd_context *ctx = vgd_context_find(gpu, hdr->ctx_id);
-    return ctx == NULL || ctx->timelines == NULL ? NULL : &ctx->timelines[hdr->ring_idx];
+    bool there = ctx != NULL && ctx->timelines != NULL && hdr->ring_idx <= VGD_RING_IDX_MAX;
+    return there ? &ctx->timelines[hdr->ring_idx] : NULL;
 }
 
 enum vgd_status vgd_fence_prepare(struct vgd_gpu_call *call)
@@ -144,11 +145,12 @@ static enum vgd_status fence_ask(struct vgd_gpu *gpu, struct vgd_gpu_request *re
         vgd_log_guest(&gpu->log_limit, vgd_cmd_name(req->priv.hdr.type),
                       "fence on ctx=%" PRIu32 " ring=%u: %s", ring.ctx_id, ring.idx,
                       vgd_status_text(st));
+        vgd_count_error(gpu, req, vgd_gpu_resp_of(st), "its fence failed");
         return st;
     }
     gpu->fence_seq = seq;
-    gpu->counters->fences++;
     req->priv.fence_seq = seq;
+    vgd_count_fence(gpu, req);
     return VGD_OK;
 }
 
@@ -164,6 +166,24 @@ static struct vgd_gpu_waiters *fence_list(struct vgd_gpu *gpu, const struct vgd_
     uint32_t ctx_id = ring_of(hdr).ctx_id;
     const struct vgd_context *ctx = ctx_id != 0 ? vgd_context_find(gpu, ctx_id) : NULL;
     return ctx != NULL && ctx->lost ? NULL : timeline_of(gpu, hdr);
+}
+
+/* There is nothing to wait for but what is before it. */
+static void answer_behind(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list,
+                          struct vgd_gpu_request *req, uint32_t type)
+{
+    if (list == NULL || list->last == NULL) {
+        vgd_gpu_answer(gpu, req, type);
+        return;
+    }
+    req->priv.fence_seq = list->last->priv.fence_seq;
+    req->priv.resp_type = type;
+    vgd_list_append(list, req);
+}
+
+void vgd_fence_refuse(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type)
+{
+    answer_behind(gpu, fence_list(gpu, req), req, type);
 }
 
 void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd_status status)
@@ -185,15 +205,7 @@ void vgd_fence_finish(struct vgd_gpu *gpu, struct vgd_gpu_request *req, enum vgd
             return;
         }
     }
-    /* Nothing to wait for but what is before it. */
-    uint32_t type = vgd_gpu_resp_of(status);
-    if (list->last == NULL) {
-        vgd_gpu_answer(gpu, req, type);
-        return;
-    }
-    req->priv.fence_seq = list->last->priv.fence_seq;
-    req->priv.resp_type = type;
-    vgd_list_append(list, req);
+    answer_behind(gpu, list, req, vgd_gpu_resp_of(status));
 }
 
 enum vgd_status vgd_fence_hold(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
@@ -236,6 +248,7 @@ void vgd_fence_withdraw(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
     struct vgd_gpu_waiters *list = req->priv.list;
     req->priv.held = false;
     vgd_list_remove(req);
+    vgd_count_fence_dropped(gpu, req);
     if (list != &gpu->window_waiters) {
         retire(gpu, list, list->retired_seq); /* what is behind it waits no longer for it */
     }
@@ -279,6 +292,7 @@ void vgd_fence_drop_context(struct vgd_gpu *gpu, struct vgd_context *ctx, uint32
 
 void vgd_gpu_fail_pending(struct vgd_gpu *gpu)
 {
+    gpu->failing = "pending when the rings were stopped";
     gpu->config.display->ops->cancel(gpu->config.display);
     vgd_window_fail_pending(gpu);
     list_answer(gpu, &gpu->questions, VGD_RESP_ERR_UNSPEC);
@@ -289,5 +303,6 @@ void vgd_gpu_fail_pending(struct vgd_gpu *gpu)
     while ((ctx = vgd_idmap_next(&gpu->contexts, &cursor, NULL)) != NULL) {
         vgd_fence_drop_context(gpu, ctx, VGD_RESP_ERR_UNSPEC);
     }
+    gpu->failing = NULL;
     assert(gpu->pending_count == 0);
 }

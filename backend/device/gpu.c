@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +10,7 @@
 #include "limits.h"
 
 #define NO_FEATURE 0xffu
+#define REFUSAL_BYTES_MAX 256u
 
 struct command {
     uint32_t type;
@@ -102,16 +105,15 @@ void vgd_gpu_reply(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t ty
                    size_t body_bytes)
 {
     assert(VGD_CTRL_HDR_SIZE + body_bytes <= gpu->resp_bytes);
-    if (VGD_CTRL_HDR_SIZE + body_bytes > req->resp_capacity_bytes) {
+    bool has_room = VGD_CTRL_HDR_SIZE <= req->resp_capacity_bytes; /* not for Linux's cursor */
+    if (has_room && VGD_CTRL_HDR_SIZE + body_bytes > req->resp_capacity_bytes) {
         if (type < VGD_RESP_ERR_UNSPEC) {
             type = VGD_RESP_ERR_UNSPEC;
         }
         body_bytes = 0;
     }
-    if (type >= VGD_RESP_ERR_UNSPEC) {
-        gpu->counters->errors++;
-    }
-    if (VGD_CTRL_HDR_SIZE > req->resp_capacity_bytes) {
+    vgd_count_answer(gpu, req, type, has_room ? VGD_CTRL_HDR_SIZE + body_bytes : 0);
+    if (!has_room) {
         gpu->config.complete(gpu->config.user, req, gpu->resp, 0);
         return;
     }
@@ -131,6 +133,19 @@ void vgd_gpu_reply(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t ty
     vgd_ctrl_hdr_encode(&w, &hdr);
     assert(w.status == VGD_OK && vgd_writer_used(&w) == VGD_CTRL_HDR_SIZE);
     gpu->config.complete(gpu->config.user, req, gpu->resp, VGD_CTRL_HDR_SIZE + body_bytes);
+}
+
+void vgd_gpu_refuse(struct vgd_gpu_call *call, const char *format, ...)
+{
+    char line[REFUSAL_BYTES_MAX];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    vgd_log_guest(&call->gpu->log_limit, call->name, "%s", line);
+    call->logged = true;
+    _Static_assert(sizeof(line) >= sizeof(call->why), "all of it is written");
+    memcpy(call->why, line, sizeof(call->why));
 }
 
 void vgd_gpu_answer(struct vgd_gpu *gpu, struct vgd_gpu_request *req, uint32_t type)
@@ -207,17 +222,17 @@ static enum vgd_status call_begin(struct vgd_gpu *gpu, struct vgd_gpu_request *r
 
 void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
 {
-    gpu->counters->commands++;
     struct vgd_gpu_call call;
     enum vgd_status st = call_begin(gpu, req, &call);
     if (st != VGD_OK) {
+        vgd_count_error(gpu, req, VGD_RESP_ERR_UNSPEC, call.why);
         vgd_gpu_reply(gpu, req, VGD_RESP_ERR_UNSPEC, 0);
         return;
     }
     /* Linux gives cursor commands no room for an answer; control commands always get one. */
     if (req->queue == VGD_QUEUE_CONTROL && req->resp_capacity_bytes < VGD_CTRL_HDR_SIZE) {
-        vgd_log_guest(&gpu->log_limit, call.name, "%zu bytes for the response",
-                      req->resp_capacity_bytes);
+        vgd_gpu_refuse(&call, "%zu bytes for the response", req->resp_capacity_bytes);
+        vgd_count_error(gpu, req, VGD_RESP_ERR_UNSPEC, call.why);
         vgd_gpu_reply(gpu, req, VGD_RESP_ERR_UNSPEC, 0);
         return;
     }
@@ -230,21 +245,22 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
         return;
     }
     if (st != VGD_OK && !call.logged) {
-        vgd_log_guest(&gpu->log_limit, call.name, "ctx=%" PRIu32 ": %s", call.hdr.ctx_id,
-                      vgd_status_text(st));
+        vgd_gpu_refuse(&call, "ctx=%" PRIu32 ": %s", call.hdr.ctx_id, vgd_status_text(st));
+    }
+    if (st != VGD_OK) {
+        vgd_count_error(gpu, req, vgd_gpu_resp_of(st), call.why);
     }
     if (st == VGD_OK && call.going != NULL) {
         vgd_window_wait(&call);
     } else if (fenceable) {
         vgd_fence_finish(gpu, req, st);
     } else {
-        vgd_gpu_reply(gpu, req, vgd_gpu_resp_of(st), 0);
+        vgd_fence_refuse(gpu, req, vgd_gpu_resp_of(st));
     }
 }
 
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
 {
-    gpu->counters->commands++;
     struct vgd_gpu_call call;
     uint32_t type = VGD_RESP_ERR_UNSPEC;
     if (call_begin(gpu, req, &call) == VGD_OK) {
@@ -274,7 +290,11 @@ void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
             break;
         }
     }
-    vgd_gpu_reply(gpu, req, type, 0);
+    if (type >= VGD_RESP_ERR_UNSPEC) {
+        vgd_count_error(gpu, req, type,
+                        call.logged ? call.why : "taken by a worker that died, or too long");
+    }
+    vgd_fence_refuse(gpu, req, type);
 }
 
 void vgd_gpu_limits_default(struct vgd_gpu_limits *limits)
@@ -338,19 +358,15 @@ struct vgd_gpu *vgd_gpu_create(const struct vgd_gpu_config *config)
         free(gpu);
         return NULL;
     }
-    /* A dead worker may have left its own. */
-    gpu->counters->resources_live = 0;
-    gpu->counters->contexts_live = 0;
-    gpu->counters->resource_bytes_live = 0;
-    gpu->counters->backing_entries_live = 0;
-    gpu->counters->maps_live = 0;
+    vgd_count_begin(gpu);
     return gpu;
 }
 
 /* Forget requests without answering them: their owner does not want to hear of them again. */
-static void list_forget(struct vgd_gpu_waiters *list)
+static void list_forget(struct vgd_gpu *gpu, struct vgd_gpu_waiters *list)
 {
     while (list->first != NULL) {
+        vgd_count_fence_dropped(gpu, list->first);
         vgd_list_remove(list->first);
     }
 }
@@ -358,14 +374,14 @@ static void list_forget(struct vgd_gpu_waiters *list)
 static void drop_everything(struct vgd_gpu *gpu)
 {
     gpu->config.display->ops->cancel(gpu->config.display);
-    list_forget(&gpu->questions);
-    list_forget(&gpu->device_timeline);
-    list_forget(&gpu->window_waiters);
+    list_forget(gpu, &gpu->questions);
+    list_forget(gpu, &gpu->device_timeline);
+    list_forget(gpu, &gpu->window_waiters);
     uint32_t cursor = 0;
     const struct vgd_context *ctx;
     while ((ctx = vgd_idmap_next(&gpu->contexts, &cursor, NULL)) != NULL) {
         for (uint32_t ring = 0; ctx->timelines != NULL && ring <= VGD_RING_IDX_MAX; ring++) {
-            list_forget(&ctx->timelines[ring]);
+            list_forget(gpu, &ctx->timelines[ring]);
         }
     }
     assert(gpu->pending_count == 0);
@@ -389,6 +405,7 @@ void vgd_gpu_destroy(struct vgd_gpu *gpu)
 void vgd_gpu_reset(struct vgd_gpu *gpu)
 {
     drop_everything(gpu);
+    vgd_count_restored(gpu);
     if (gpu->config.journal != NULL) {
         vgd_journal_clear(gpu->config.journal);
     }

@@ -38,6 +38,8 @@ struct vgd_gpu_request {
     size_t cmd_bytes;
     size_t resp_capacity_bytes; /* of the device-writable part */
     enum vgd_gpu_queue queue;
+    uint64_t answered_ns; /* set for complete(): CLOCK_MONOTONIC, if the device looked at it; or 0:
+                             looking costs as much as a small command's share of a batch */
 
     /* The device's own, from execute to completion. */
     struct {
@@ -51,6 +53,10 @@ struct vgd_gpu_request {
         uint32_t ok_type;   /* what OK_NODATA becomes, with the body below */
         uint8_t ok_body[VGD_RESP_RESOURCE_UUID_SIZE];
         uint32_t ok_body_bytes;
+        uint64_t
+            executed_ns;    /* when its fence was asked for, or the renderer had done its stream */
+        bool fenced;        /* counted as waiting for a fence */
+        bool error_counted; /* what goes wrong with it is in the list */
     } priv;
 };
 
@@ -103,8 +109,10 @@ struct vgd_gpu_config {
     struct vgd_gpu_window window;
     struct vgd_journal *journal;       /* borrowed; NULL: nothing is recorded (tests) */
     struct vgd_gpu_counters *counters; /* borrowed; may live in shared memory */
+    struct vgd_gpu_live *live;         /* the same; NULL: nothing is listed */
     uint32_t n_scanouts;               /* 1..VGD_MAX_SCANOUTS: ids that SET_SCANOUT accepts */
     struct vgd_gpu_limits limits;
+    bool strict_streams; /* refuse commands in streams that are newer than the decoder */
     /** The response of @req, @n_bytes at most its capacity. The request is the caller's again.
      *  Must not call the device. */
     void (*complete)(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes);
@@ -138,9 +146,13 @@ void vgd_gpu_execute(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
  * go of something (UNREF, DETACH_BACKING, CTX_DETACH, CTX_DESTROY, UNMAP_BLOB) are done if they
  * were not, and get OK: the guest will use the id again whatever we answer. What a MAP_BLOB may
  * have brought into the region is taken out again. Call after vgd_gpu_restore and
- * vgd_gpu_set_features, oldest first. Uses complete().
+ * vgd_gpu_set_features, oldest first; or for one command that cannot be executed. Uses complete(),
+ * and with a fence only after what is before it on its timeline.
  */
 void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req);
+
+/** A chain in which there is no command was given back to the guest. */
+void vgd_gpu_bad_chain(struct vgd_gpu *gpu);
 
 /* --- for recording ---------------------------------------------------------------------------- */
 
@@ -157,26 +169,47 @@ typedef void (*vgd_gpu_span_fn)(void *user, uint32_t res_id, const struct iovec 
 void vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, const uint8_t *cmd,
                            size_t cmd_bytes, vgd_gpu_span_fn fn, void *user);
 
-/* Takes what makes the present state from nothing, in an order in which it can be executed. False
- * ends the snapshot. */
+/** Likewise, what reading @rect of @image, a picture in a blob, reads of guest memory: nothing
+ *  where the blob is the host's. */
+void vgd_gpu_picture_spans(const struct vgd_gpu *gpu, uint32_t res_id,
+                           const struct vgd_image *image, struct vgd_rect rect, vgd_gpu_span_fn fn,
+                           void *user);
+
+/*
+ * Takes what makes the present state from nothing, in an order in which it can be executed. A
+ * resource's contents come behind the command that makes it and before the one that gives it pages,
+ * so that who executes this can give it pages of its own meanwhile. False: not now. backing and
+ * content may be NULL: not wanted.
+ */
 struct vgd_gpu_snapshot_sink {
     /** A command as a guest would send it: @head_bytes at @head, then @tail_bytes at @tail (4-byte
      *  aligned; may be none). */
     bool (*command)(void *user, enum vgd_gpu_queue queue, const uint8_t *head, size_t head_bytes,
                     const void *tail, size_t tail_bytes);
-    /** All bytes of the backing of @res_id that are in guest memory now. */
+    /** A part of the backing of @res_id that is in guest memory now: at most
+     *  VGD_SNAPSHOT_PART_BYTES from @offset_bytes on. */
     bool (*backing)(void *user, uint32_t res_id, const struct iovec *iov, uint32_t n_iov,
-                    uint64_t n_bytes);
-    /** Texels, as render.h's content_read gave them. */
+                    uint64_t offset_bytes, uint64_t n_bytes);
+    /** Texels, as render.h's content_read gave them; at most VGD_SNAPSHOT_PART_BYTES. */
     bool (*content)(void *user, uint32_t res_id, uint32_t level, const struct vgd_box *box,
                     uint32_t stride_bytes, uint32_t layer_stride_bytes, const void *data,
                     size_t n_bytes);
     void *user;
 };
-/** VGD_CLOSED: the sink ended it; VGD_NO_MEMORY. What the renderer cannot read is left out.
- * Commands in flight are in it as far as they were executed. */
-VGD_MUST_CHECK enum vgd_status vgd_gpu_snapshot(struct vgd_gpu *gpu,
-                                                const struct vgd_gpu_snapshot_sink *sink);
+#define VGD_SNAPSHOT_PART_BYTES (1u << 20)
+/**
+ * @position  how many calls of the sink are done, 0 at first. When the sink said "not now", the
+ *            same number goes on there; as long as no command is executed and guest memory stays.
+ *
+ * VGD_OK: all of it. VGD_CLOSED: the sink said "not now". VGD_NO_MEMORY. What cannot be made again
+ * is left out, and what refers to it: lost contexts and resources, memory of the host whose context
+ * is gone, texels that the renderer cannot read. Commands in flight are in it as far as they were
+ * executed. A cursor's shape is set from a resource that is made for it, and goes at the end.
+ */
+VGD_MUST_CHECK enum vgd_status
+vgd_gpu_snapshot(struct vgd_gpu *gpu, const struct vgd_gpu_snapshot_sink *sink, uint64_t *position);
+/** Is there anything that a snapshot would make? */
+bool vgd_gpu_has_state(const struct vgd_gpu *gpu);
 
 /** Forwarded from the renderer. */
 void vgd_gpu_fence_done(struct vgd_gpu *gpu, uint32_t ctx_id, uint8_t ring_idx, uint64_t seq);

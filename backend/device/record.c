@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state as records of the journal, and back.
+ * The state as commands, as records of the journal, and back.
  *
  * A restore has two steps: the records are replayed on the device's tables alone, and only what is
  * left at their end is given to the renderer and the display. So a long history costs no GPU
@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,197 +39,140 @@ size_t vgd_gpu_journal_area_bytes(const struct vgd_gpu_limits *limits)
     return vgd_journal_area_bytes(live_bytes);
 }
 
-/* A record being written in place. */
-struct record {
-    struct vgd_journal *journal;
+/* ---- the state as commands --------------------------------------------------------------------
+ */
+
+/* Bytes of the longest command without its entries. */
+#define HEAD_BYTES_MAX (VGD_CTRL_HDR_SIZE + VGD_CMD_SET_SCANOUT_BLOB_SIZE)
+_Static_assert(HEAD_BYTES_MAX >= VGD_CTRL_HDR_SIZE + VGD_CMD_CTX_CREATE_SIZE, "the longest");
+_Static_assert(HEAD_BYTES_MAX >= VGD_CTRL_HDR_SIZE + VGD_CMD_RESOURCE_CREATE_BLOB_SIZE,
+               "the longest");
+/* The entries of a backing go out as they lie. */
+_Static_assert(sizeof(struct vgd_mem_entry) == VGD_MEM_ENTRY_SIZE, "as on the wire");
+_Static_assert(offsetof(struct vgd_mem_entry, len_bytes) == 8, "as on the wire");
+
+struct head {
+    uint8_t bytes[HEAD_BYTES_MAX];
     struct vgd_writer w;
-    size_t n_bytes;
 };
 
-static enum vgd_status record_begin(struct vgd_journal *journal, uint32_t type, uint32_t ctx_id,
-                                    size_t body_bytes, struct record *out)
+static void head_begin(struct head *head, uint32_t type, uint32_t ctx_id)
 {
-    out->journal = journal;
-    out->n_bytes = VGD_CTRL_HDR_SIZE + body_bytes;
-    uint8_t *at = vgd_journal_append_begin(journal, out->n_bytes);
-    if (at == NULL) {
-        return VGD_LIMIT;
-    }
-    out->w = vgd_writer_of(at, out->n_bytes);
+    head->w = vgd_writer_of(head->bytes, sizeof(head->bytes));
     struct vgd_ctrl_hdr hdr = {.type = type, .ctx_id = ctx_id};
-    vgd_ctrl_hdr_encode(&out->w, &hdr);
-    return VGD_OK;
+    vgd_ctrl_hdr_encode(&head->w, &hdr);
 }
 
-static enum vgd_status record_end(struct record *record)
+static enum vgd_status head_end(struct head *head, const struct vgd_state_sink *sink,
+                                const void *tail, size_t tail_bytes)
 {
-    assert(record->w.status == VGD_OK && vgd_writer_used(&record->w) == record->n_bytes);
-    vgd_journal_append_end(record->journal, record->n_bytes);
-    return VGD_OK;
+    assert(head->w.status == VGD_OK);
+    return sink->put(sink->user, VGD_QUEUE_CONTROL, head->bytes, vgd_writer_used(&head->w), tail,
+                     tail_bytes);
 }
 
-static enum vgd_status write_context(struct vgd_journal *journal, const struct vgd_context *ctx)
+static enum vgd_status entries_end(struct head *head, const struct vgd_state_sink *sink,
+                                   const struct vgd_backing *backing)
 {
-    struct record record;
-    enum vgd_status st =
-        record_begin(journal, VGD_CMD_CTX_CREATE, ctx->id, VGD_CMD_CTX_CREATE_SIZE, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
+    return head_end(head, sink, backing->entries, (size_t)backing->n_entries * VGD_MEM_ENTRY_SIZE);
+}
+
+enum vgd_status vgd_state_context(const struct vgd_context *ctx, const struct vgd_state_sink *sink)
+{
+    struct head head;
+    head_begin(&head, VGD_CMD_CTX_CREATE, ctx->id);
     struct vgd_cmd_ctx_create cmd = {
         .name_len_bytes = ctx->name_len_bytes,
         .context_init = ctx->capset_id,
     };
     memcpy(cmd.debug_name, ctx->name, sizeof(cmd.debug_name));
-    vgd_cmd_ctx_create_encode(&record.w, &cmd);
-    return record_end(&record);
+    vgd_cmd_ctx_create_encode(&head.w, &cmd);
+    return head_end(&head, sink, NULL, 0);
 }
 
-static enum vgd_status write_attachments(struct vgd_journal *journal, const struct vgd_context *ctx)
+enum vgd_status vgd_state_attachment(const struct vgd_attachment *at,
+                                     const struct vgd_state_sink *sink)
 {
-    uint32_t cursor = 0;
-    const struct vgd_attachment *at;
-    while ((at = vgd_idmap_next(&ctx->attachments, &cursor, NULL)) != NULL) {
-        struct record record;
-        enum vgd_status st = record_begin(journal, VGD_CMD_CTX_ATTACH_RESOURCE, ctx->id,
-                                          VGD_CMD_CTX_RESOURCE_SIZE, &record);
-        if (st != VGD_OK) {
-            return st;
-        }
-        struct vgd_cmd_ctx_resource cmd = {.resource_id = at->res->id};
-        vgd_cmd_ctx_resource_encode(&record.w, &cmd);
-        (void)record_end(&record);
-    }
-    return VGD_OK;
+    struct head head;
+    head_begin(&head, VGD_CMD_CTX_ATTACH_RESOURCE, at->ctx->id);
+    struct vgd_cmd_ctx_resource cmd = {.resource_id = at->res->id};
+    vgd_cmd_ctx_resource_encode(&head.w, &cmd);
+    return head_end(&head, sink, NULL, 0);
 }
 
-static void write_entries(struct vgd_writer *w, const struct vgd_backing *backing)
+/* With its pages. */
+static enum vgd_status create_blob(const struct vgd_resource *res,
+                                   const struct vgd_state_sink *sink)
 {
-    for (uint32_t i = 0; i < backing->n_entries; i++) {
-        vgd_mem_entry_encode(w, &backing->entries[i]);
-    }
-}
-
-/* With its pages; whose context it was does not matter any more. */
-static enum vgd_status write_create_blob(struct vgd_journal *journal,
-                                         const struct vgd_resource *res)
-{
-    struct record record;
-    size_t entries_bytes = (size_t)res->backing.n_entries * VGD_MEM_ENTRY_SIZE;
-    enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_BLOB, 0,
-                                      VGD_CMD_RESOURCE_CREATE_BLOB_SIZE + entries_bytes, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
+    struct head head;
+    head_begin(&head, VGD_CMD_RESOURCE_CREATE_BLOB, res->as.blob.ctx_id);
     struct vgd_cmd_resource_create_blob cmd = {
         .resource_id = res->id,
         .blob_mem = res->as.blob.mem,
         .blob_flags = res->as.blob.flags,
         .nr_entries = res->backing.n_entries,
+        .blob_id = res->as.blob.blob_id,
         .size_bytes = res->as.blob.size_bytes,
     };
-    vgd_cmd_resource_create_blob_encode(&record.w, &cmd);
-    write_entries(&record.w, &res->backing);
-    return record_end(&record);
+    vgd_cmd_resource_create_blob_encode(&head.w, &cmd);
+    return entries_end(&head, sink, &res->backing);
 }
 
-static enum vgd_status write_map(struct vgd_journal *journal, const struct vgd_map *map)
+enum vgd_status vgd_state_create(const struct vgd_resource *res, const struct vgd_state_sink *sink)
 {
-    if (map == NULL || map->state != VGD_MAP_MAPPED) {
-        return VGD_OK;
+    struct head head;
+    switch (res->kind) {
+    case VGD_RESOURCE_BLOB:
+        return create_blob(res, sink);
+    case VGD_RESOURCE_3D:
+        head_begin(&head, VGD_CMD_RESOURCE_CREATE_3D, 0);
+        vgd_cmd_resource_create_3d_encode(&head.w, &res->as.args_3d);
+        break;
+    case VGD_RESOURCE_2D:
+        head_begin(&head, VGD_CMD_RESOURCE_CREATE_2D, 0);
+        vgd_cmd_resource_create_2d_encode(
+            &head.w, &(struct vgd_cmd_resource_create_2d){.resource_id = res->id,
+                                                          .format = res->as.format,
+                                                          .w_px = res->w_px,
+                                                          .h_px = res->h_px});
+        break;
     }
-    struct record record;
-    enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_MAP_BLOB, 0,
-                                      VGD_CMD_RESOURCE_MAP_BLOB_SIZE, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
-    struct vgd_cmd_resource_map_blob cmd = {
-        .resource_id = map->res->id,
-        .offset_bytes = map->offset_bytes,
-    };
-    vgd_cmd_resource_map_blob_encode(&record.w, &cmd);
-    return record_end(&record);
+    return head_end(&head, sink, NULL, 0);
 }
 
-static enum vgd_status write_uuid(struct vgd_journal *journal, const struct vgd_resource *res)
-{
-    if (!res->has_uuid) {
-        return VGD_OK;
-    }
-    struct record record;
-    enum vgd_status st = record_begin(journal, VGD_RECORD_UUID, 0,
-                                      VGD_RECORD_UUID_BYTES - VGD_CTRL_HDR_SIZE, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
-    vgd_write_le32(&record.w, res->id);
-    vgd_write_bytes(&record.w, res->uuid, sizeof(res->uuid));
-    return record_end(&record);
-}
-
-static enum vgd_status write_create(struct vgd_journal *journal, const struct vgd_resource *res)
-{
-    struct record record;
-    if (res->kind == VGD_RESOURCE_3D) {
-        enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_3D, 0,
-                                          VGD_CMD_RESOURCE_CREATE_3D_SIZE, &record);
-        if (st != VGD_OK) {
-            return st;
-        }
-        vgd_cmd_resource_create_3d_encode(&record.w, &res->as.args_3d);
-        return record_end(&record);
-    }
-    if (res->kind == VGD_RESOURCE_BLOB) {
-        return write_create_blob(journal, res);
-    }
-    assert(res->kind == VGD_RESOURCE_2D);
-    enum vgd_status st = record_begin(journal, VGD_CMD_RESOURCE_CREATE_2D, 0,
-                                      VGD_CMD_RESOURCE_CREATE_2D_SIZE, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
-    struct vgd_cmd_resource_create_2d cmd = {
-        .resource_id = res->id,
-        .format = res->as.format,
-        .w_px = res->w_px,
-        .h_px = res->h_px,
-    };
-    vgd_cmd_resource_create_2d_encode(&record.w, &cmd);
-    return record_end(&record);
-}
-
-static enum vgd_status write_backing(struct vgd_journal *journal, const struct vgd_resource *res)
+enum vgd_status vgd_state_backing(const struct vgd_resource *res, const struct vgd_state_sink *sink)
 {
     if (res->backing.n_entries == 0 || res->kind == VGD_RESOURCE_BLOB) {
         return VGD_OK;
     }
-    struct record record;
-    size_t entries_bytes = (size_t)res->backing.n_entries * VGD_MEM_ENTRY_SIZE;
-    enum vgd_status st =
-        record_begin(journal, VGD_CMD_RESOURCE_ATTACH_BACKING, 0,
-                     VGD_CMD_RESOURCE_ATTACH_BACKING_SIZE + entries_bytes, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
+    struct head head;
+    head_begin(&head, VGD_CMD_RESOURCE_ATTACH_BACKING, 0);
     struct vgd_cmd_resource_attach_backing cmd = {
         .resource_id = res->id,
         .nr_entries = res->backing.n_entries,
     };
-    vgd_cmd_resource_attach_backing_encode(&record.w, &cmd);
-    write_entries(&record.w, &res->backing);
-    return record_end(&record);
+    vgd_cmd_resource_attach_backing_encode(&head.w, &cmd);
+    return entries_end(&head, sink, &res->backing);
 }
 
-static enum vgd_status write_scanout_blob(struct vgd_journal *journal,
-                                          const struct vgd_scanout *scanout, uint32_t scanout_idx)
+enum vgd_status vgd_state_map(const struct vgd_map *map, const struct vgd_state_sink *sink)
 {
-    struct record record;
-    enum vgd_status st =
-        record_begin(journal, VGD_CMD_SET_SCANOUT_BLOB, 0, VGD_CMD_SET_SCANOUT_BLOB_SIZE, &record);
-    if (st != VGD_OK) {
-        return st;
+    if (map == NULL || map->state != VGD_MAP_MAPPED) {
+        return VGD_OK;
     }
+    struct head head;
+    head_begin(&head, VGD_CMD_RESOURCE_MAP_BLOB, 0);
+    struct vgd_cmd_resource_map_blob cmd = {
+        .resource_id = map->res->id,
+        .offset_bytes = map->offset_bytes,
+    };
+    vgd_cmd_resource_map_blob_encode(&head.w, &cmd);
+    return head_end(&head, sink, NULL, 0);
+}
+
+static void scanout_blob(struct head *head, const struct vgd_scanout *scanout, uint32_t scanout_idx)
+{
+    head_begin(head, VGD_CMD_SET_SCANOUT_BLOB, 0);
     struct vgd_cmd_set_scanout_blob cmd = {
         .rect = scanout->src,
         .scanout_id = scanout_idx,
@@ -239,84 +183,117 @@ static enum vgd_status write_scanout_blob(struct vgd_journal *journal,
         .strides_bytes = {scanout->image.stride_bytes},
         .offsets_bytes = {(uint32_t)scanout->image.offset_bytes}, /* as it came */
     };
-    vgd_cmd_set_scanout_blob_encode(&record.w, &cmd);
-    return record_end(&record);
+    vgd_cmd_set_scanout_blob_encode(&head->w, &cmd);
 }
 
-static enum vgd_status write_scanout(struct vgd_journal *journal, const struct vgd_scanout *scanout,
-                                     uint32_t scanout_idx)
+enum vgd_status vgd_state_scanout(const struct vgd_scanout *scanout, uint32_t scanout_idx,
+                                  const struct vgd_state_sink *sink)
 {
     if (scanout->res == NULL) {
         return VGD_OK;
     }
+    struct head head;
     if (scanout->res->kind == VGD_RESOURCE_BLOB) {
-        return write_scanout_blob(journal, scanout, scanout_idx);
+        scanout_blob(&head, scanout, scanout_idx);
+    } else {
+        head_begin(&head, VGD_CMD_SET_SCANOUT, 0);
+        struct vgd_cmd_set_scanout cmd = {
+            .rect = scanout->src,
+            .scanout_id = scanout_idx,
+            .resource_id = scanout->res->id,
+        };
+        vgd_cmd_set_scanout_encode(&head.w, &cmd);
     }
-    struct record record;
-    enum vgd_status st =
-        record_begin(journal, VGD_CMD_SET_SCANOUT, 0, VGD_CMD_SET_SCANOUT_SIZE, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
-    struct vgd_cmd_set_scanout cmd = {
-        .rect = scanout->src,
-        .scanout_id = scanout_idx,
-        .resource_id = scanout->res->id,
-    };
-    vgd_cmd_set_scanout_encode(&record.w, &cmd);
-    return record_end(&record);
+    return head_end(&head, sink, NULL, 0);
 }
 
-static enum vgd_status write_cursor(struct vgd_journal *journal, const struct vgd_cursor *cursor)
+/* ---- and what the journal has in its own way --------------------------------------------------
+ */
+
+static enum vgd_status write_uuid(const struct vgd_resource *res, const struct vgd_state_sink *sink)
+{
+    if (!res->has_uuid) {
+        return VGD_OK;
+    }
+    struct head head;
+    head_begin(&head, VGD_RECORD_UUID, 0);
+    vgd_write_le32(&head.w, res->id);
+    vgd_write_bytes(&head.w, res->uuid, sizeof(res->uuid));
+    return head_end(&head, sink, NULL, 0);
+}
+
+static enum vgd_status write_cursor(const struct vgd_cursor *cursor,
+                                    const struct vgd_state_sink *sink)
 {
     if (!cursor->visible) {
         return VGD_OK;
     }
-    struct record record;
-    enum vgd_status st = record_begin(journal, VGD_RECORD_CURSOR, 0,
-                                      VGD_CMD_UPDATE_CURSOR_SIZE + VGD_CURSOR_BYTES, &record);
-    if (st != VGD_OK) {
-        return st;
-    }
+    struct head head;
+    head_begin(&head, VGD_RECORD_CURSOR, 0);
     struct vgd_cmd_update_cursor cmd = {
         .pos = cursor->pos,
         .hot_x_px = cursor->hot_x_px,
         .hot_y_px = cursor->hot_y_px,
     };
-    vgd_cmd_update_cursor_encode(&record.w, &cmd);
-    vgd_write_bytes(&record.w, cursor->pixels, VGD_CURSOR_BYTES);
-    return record_end(&record);
+    vgd_cmd_update_cursor_encode(&head.w, &cmd);
+    return head_end(&head, sink, cursor->pixels, VGD_CURSOR_BYTES);
+}
+
+static enum vgd_status put_in_journal(void *user, enum vgd_gpu_queue queue, const uint8_t *head,
+                                      size_t head_bytes, const void *tail, size_t tail_bytes)
+{
+    (void)queue;
+    struct vgd_journal *journal = user;
+    uint8_t *at = vgd_journal_append_begin(journal, head_bytes + tail_bytes);
+    if (at == NULL) {
+        return VGD_LIMIT;
+    }
+    memcpy(at, head, head_bytes);
+    if (tail_bytes != 0) {
+        memcpy(at + head_bytes, tail, tail_bytes);
+    }
+    vgd_journal_append_end(journal, head_bytes + tail_bytes);
+    return VGD_OK;
+}
+
+static struct vgd_state_sink sink_of(struct vgd_journal *journal)
+{
+    return (struct vgd_state_sink){.put = put_in_journal, .user = journal};
 }
 
 enum vgd_status vgd_record_state(struct vgd_gpu *gpu, struct vgd_journal *journal)
 {
+    const struct vgd_state_sink sink = sink_of(journal);
     enum vgd_status st = VGD_OK;
     uint32_t at = 0;
     const struct vgd_resource *res;
     while (st == VGD_OK && (res = vgd_idmap_next(&gpu->resources, &at, NULL)) != NULL) {
-        st = write_create(journal, res);
+        st = vgd_state_create(res, &sink);
         if (st == VGD_OK) {
-            st = write_backing(journal, res);
+            st = vgd_state_backing(res, &sink);
         }
         if (st == VGD_OK) {
-            st = write_map(journal, res->map);
+            st = vgd_state_map(res->map, &sink);
         }
         if (st == VGD_OK) {
-            st = write_uuid(journal, res);
+            st = write_uuid(res, &sink);
         }
     }
     at = 0;
     const struct vgd_context *ctx;
     while (st == VGD_OK && (ctx = vgd_idmap_next(&gpu->contexts, &at, NULL)) != NULL) {
-        st = write_context(journal, ctx);
-        if (st == VGD_OK) {
-            st = write_attachments(journal, ctx);
+        st = vgd_state_context(ctx, &sink);
+        uint32_t next = 0;
+        const struct vgd_attachment *attachment;
+        while (st == VGD_OK &&
+               (attachment = vgd_idmap_next(&ctx->attachments, &next, NULL)) != NULL) {
+            st = vgd_state_attachment(attachment, &sink);
         }
     }
     for (uint32_t i = 0; st == VGD_OK && i < gpu->config.n_scanouts; i++) {
-        st = write_scanout(journal, &gpu->scanouts[i], i);
+        st = vgd_state_scanout(&gpu->scanouts[i], i, &sink);
         if (st == VGD_OK) {
-            st = write_cursor(journal, &gpu->cursors[i]);
+            st = write_cursor(&gpu->cursors[i], &sink);
         }
     }
     return st;
@@ -356,7 +333,8 @@ void vgd_record_append(struct vgd_gpu *gpu, const void *record, size_t n_bytes)
 void vgd_record_cursor(struct vgd_gpu *gpu, uint32_t scanout_idx)
 {
     if (gpu->config.journal != NULL) {
-        enum vgd_status st = write_cursor(gpu->config.journal, &gpu->cursors[scanout_idx]);
+        const struct vgd_state_sink sink = sink_of(gpu->config.journal);
+        enum vgd_status st = write_cursor(&gpu->cursors[scanout_idx], &sink);
         assert(st == VGD_OK);
     }
 }
@@ -364,7 +342,8 @@ void vgd_record_cursor(struct vgd_gpu *gpu, uint32_t scanout_idx)
 void vgd_record_map(struct vgd_gpu *gpu, const struct vgd_map *map)
 {
     if (gpu->config.journal != NULL) {
-        enum vgd_status st = write_map(gpu->config.journal, map);
+        const struct vgd_state_sink sink = sink_of(gpu->config.journal);
+        enum vgd_status st = vgd_state_map(map, &sink);
         assert(st == VGD_OK);
     }
 }
@@ -372,7 +351,8 @@ void vgd_record_map(struct vgd_gpu *gpu, const struct vgd_map *map)
 void vgd_record_uuid(struct vgd_gpu *gpu, const struct vgd_resource *res)
 {
     if (gpu->config.journal != NULL) {
-        enum vgd_status st = write_uuid(gpu->config.journal, res);
+        const struct vgd_state_sink sink = sink_of(gpu->config.journal);
+        enum vgd_status st = write_uuid(res, &sink);
         assert(st == VGD_OK);
     }
 }
@@ -456,9 +436,9 @@ static void materialise(struct vgd_gpu *gpu)
         }
     }
     at = 0;
-    const struct vgd_context *ctx;
+    struct vgd_context *ctx;
     while ((ctx = vgd_idmap_next(&gpu->contexts, &at, NULL)) != NULL) {
-        gpu->counters->contexts_lost++;
+        vgd_count_context_lost(gpu, ctx);
         vgd_context_complete_queries(ctx);
     }
     at = 0;
@@ -487,6 +467,7 @@ enum vgd_status vgd_gpu_restore(struct vgd_gpu *gpu)
         vgd_gpu_reset(gpu);
         return st;
     }
+    vgd_count_restored(gpu);
     materialise(gpu);
     compact(gpu);
     return VGD_OK;

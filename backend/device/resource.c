@@ -98,9 +98,11 @@ enum vgd_status vgd_resource_add(struct vgd_gpu *gpu, const struct vgd_resource 
         free(res);
         return st;
     }
-    gpu->counters->resources_live = gpu->resources.used_count;
-    gpu->counters->resource_bytes_live += res->size_bytes;
-    gpu->counters->backing_entries_live += res->backing.n_entries;
+    vgd_gauge(&gpu->counters->resources_live, gpu->resources.used_count);
+    vgd_count(&gpu->counters->resource_bytes_live, res->size_bytes);
+    vgd_count(&gpu->counters->backing_entries_live, res->backing.n_entries);
+    vgd_count_resource(gpu, res, false);
+    vgd_count_backing(gpu, res, false);
     *out = res;
     return VGD_OK;
 }
@@ -109,8 +111,9 @@ void vgd_resource_drop(struct vgd_gpu *gpu, struct vgd_resource *res)
 {
     vgd_backing_finish(gpu, res);
     (void)vgd_idmap_remove(&gpu->resources, res->id);
-    gpu->counters->resources_live = gpu->resources.used_count;
-    gpu->counters->resource_bytes_live -= res->size_bytes;
+    vgd_gauge(&gpu->counters->resources_live, gpu->resources.used_count);
+    vgd_count(&gpu->counters->resource_bytes_live, -res->size_bytes);
+    vgd_count_resource(gpu, res, true);
     free(res);
 }
 
@@ -279,8 +282,13 @@ enum vgd_status vgd_do_transfer_to_host_2d(struct vgd_gpu_call *call)
                           res->id, cmd.rect.w_px, cmd.rect.h_px, cmd.offset_bytes,
                           res->backing.size_bytes);
     }
-    gpu->counters->transfers++;
-    return gpu->ops->transfer_to_host_2d(gpu->render, res->id, cmd.rect, cmd.offset_bytes);
+    vgd_count(&gpu->counters->transfers, 1);
+    st = gpu->ops->transfer_to_host_2d(gpu->render, res->id, cmd.rect, cmd.offset_bytes);
+    if (st == VGD_OK) {
+        vgd_count_transfer(gpu, true,
+                           (uint64_t)cmd.rect.w_px * cmd.rect.h_px * VGD_BYTES_PER_PIXEL);
+    }
+    return st;
 }
 
 /* A random one (RFC 9562, version 4). */
@@ -372,9 +380,10 @@ void vgd_resources_finish(struct vgd_gpu *gpu)
     struct vgd_resource *res;
     while ((res = vgd_idmap_next(&gpu->resources, &cursor, NULL)) != NULL) {
         vgd_backing_finish(gpu, res);
+        vgd_count_resource(gpu, res, true);
         free(res);
     }
     vgd_idmap_finish(&gpu->resources);
-    gpu->counters->resources_live = 0;
-    gpu->counters->resource_bytes_live = 0;
+    vgd_gauge(&gpu->counters->resources_live, 0);
+    vgd_gauge(&gpu->counters->resource_bytes_live, 0);
 }

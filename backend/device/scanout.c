@@ -105,8 +105,7 @@ enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call)
     return VGD_OK;
 }
 
-/* Is there a picture of @image in @size_bytes? Its last row may end before its stride does. */
-static bool image_fits(const struct vgd_image *image, uint64_t size_bytes)
+bool vgd_image_fits(const struct vgd_image *image, uint64_t size_bytes)
 {
     /* Sums of 32-bit numbers and their products do not reach 2^64. */
     uint64_t row_bytes = (uint64_t)image->w_px * VGD_BYTES_PER_PIXEL;
@@ -146,7 +145,7 @@ enum vgd_status vgd_do_set_scanout_blob(struct vgd_gpu_call *call)
                               .format = cmd.format,
                               .stride_bytes = cmd.strides_bytes[0],
                               .offset_bytes = cmd.offsets_bytes[0]};
-    if (!image_fits(&image, res->as.blob.size_bytes)) {
+    if (!vgd_image_fits(&image, res->as.blob.size_bytes)) {
         return VGD_REFUSE(call, VGD_RANGE,
                           "res=%" PRIu32 " of %" PRIu64 " bytes: %" PRIu32 "x%" PRIu32
                           " format %" PRIu32 " stride %" PRIu32 " offset %" PRIu64,
@@ -172,8 +171,7 @@ enum vgd_status vgd_do_set_scanout_blob(struct vgd_gpu_call *call)
     return VGD_OK;
 }
 
-/* What @a and @b (no sum wraps) have in common; false if nothing. */
-static bool intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out)
+bool vgd_rect_intersect(struct vgd_rect a, struct vgd_rect b, struct vgd_rect *out)
 {
     uint32_t left = a.x_px > b.x_px ? a.x_px : b.x_px;
     uint32_t top = a.y_px > b.y_px ? a.y_px : b.y_px;
@@ -228,7 +226,7 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
                           res->id, cmd.rect.w_px, cmd.rect.h_px, cmd.rect.x_px, cmd.rect.y_px,
                           res->w_px, res->h_px);
     }
-    gpu->counters->flushes++;
+    vgd_count(&gpu->counters->flushes, 1);
     struct vgd_render *render = gpu->config.render;
     struct vgd_rect changed = cmd.rect;
     if (!is_blob && res->in_renderer && render->ops->take_changed != NULL) {
@@ -239,7 +237,7 @@ enum vgd_status vgd_do_resource_flush(struct vgd_gpu_call *call)
         struct vgd_rect damage;
         /* A scanout that was just set shows something else, whatever changed in this resource. */
         struct vgd_rect look = scanout->fresh ? cmd.rect : changed;
-        if (scanout->res != res || !intersect(look, scanout->src, &damage)) {
+        if (scanout->res != res || !vgd_rect_intersect(look, scanout->src, &damage)) {
             continue;
         }
         scanout->fresh = scanout->fresh && memcmp(&damage, &scanout->src, sizeof(damage)) != 0;

@@ -33,7 +33,7 @@ static struct vgd_map *map_add(struct vgd_gpu *gpu, struct vgd_resource *res, ui
         map->next->prev = map;
     }
     gpu->maps = map;
-    gpu->counters->maps_live = ++gpu->maps_count;
+    vgd_gauge(&gpu->counters->maps_live, ++gpu->maps_count);
     return map;
 }
 
@@ -59,7 +59,7 @@ static void map_free(struct vgd_gpu *gpu, struct vgd_map *map)
     if (map->next != NULL) {
         map->next->prev = map->prev;
     }
-    gpu->counters->maps_live = --gpu->maps_count;
+    vgd_gauge(&gpu->counters->maps_live, --gpu->maps_count);
     free(map);
 }
 
@@ -69,6 +69,9 @@ static void release(struct vgd_gpu *gpu, struct vgd_gpu_request **req, enum vgd_
     struct vgd_gpu_request *waits = *req;
     *req = NULL;
     if (waits != NULL) {
+        if (status != VGD_OK) {
+            vgd_count_error(gpu, waits, vgd_gpu_resp_of(status), "the host-visible region failed");
+        }
         vgd_fence_release(gpu, waits, status);
     }
 }

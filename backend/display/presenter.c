@@ -88,6 +88,8 @@ struct vgd_presenter {
     uint32_t turn;                               /* whose damage goes first next time */
     uint32_t slot_owners[VGD_FRAME_SLOTS_COUNT]; /* scanout index, or NOBODY */
     struct vgd_timer *pace_timer;
+    vgd_presenter_look_fn look; /* NULL: nobody watches */
+    void *look_user;
     bool link_fails;                /* said so in the log */
     struct vgd_log_limit log_limit; /* for pictures that a guest sets */
 
@@ -241,6 +243,19 @@ static uint32_t free_slot(const struct vgd_presenter *p, const struct scanout *s
     return may ? first : VGD_FRAME_SLOTS_COUNT;
 }
 
+static void look_at(struct vgd_presenter *p, uint32_t idx, struct vgd_rect rect,
+                    const uint8_t *pixels)
+{
+    const struct scanout *s = &p->scanouts[idx];
+    struct vgd_presenter_look look = {.scanout_idx = idx,
+                                      .res_id = s->res_id,
+                                      .image = image_of(s),
+                                      .src = s->src,
+                                      .rect = rect,
+                                      .pixels = pixels};
+    p->look(p->look_user, &look);
+}
+
 /* Read what of s->rest fits into @slot, and send it. False: it stays in s->rest. */
 static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
 {
@@ -257,6 +272,9 @@ static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
     uint8_t *out = p->config.frames + (size_t)slot * VGD_FRAME_SLOT_BYTES;
     enum vgd_status st = p->config.render->ops->read_pixels(p->config.render, s->res_id,
                                                             image_of(s), from, out, stride_bytes);
+    if (st == VGD_OK && p->look != NULL) {
+        look_at(p, idx, part, out);
+    }
     if (st == VGD_OK) {
         struct vgd_link_update msg = {.scanout_idx = idx, .rect = part, .slot_idx = slot};
         if (!tell(p, VGD_LINK_UPDATE, &msg, sizeof(msg), -1)) {
@@ -264,6 +282,10 @@ static bool send_pixels(struct vgd_presenter *p, uint32_t idx, uint32_t slot)
         }
         p->slot_owners[slot] = idx;
         s->slots_count++;
+        if (p->config.counters != NULL) {
+            vgd_count(&p->config.counters->pictures, 1);
+            vgd_count(&p->config.counters->picture_bytes, stride_bytes * part.h_px);
+        }
     } else if (!s->reading_fails) {
         vgd_log_guest(&p->log_limit, "display", "scanout=%u res=%u %ux%u+%u+%u cannot be read: %s",
                       idx, s->res_id, from.w_px, from.h_px, from.x_px, from.y_px,
@@ -457,10 +479,16 @@ static void flush(struct vgd_display *d, uint32_t idx, struct vgd_rect damage)
     struct vgd_presenter *p = presenter_of(d);
     assert(idx < p->config.n_scanouts);
     struct scanout *s = &p->scanouts[idx];
-    if (!s->on || !p->state.connected) {
+    if (!s->on) {
         return;
     }
     assert(vgd_scanout_rect_ok(damage, s->src.w_px, s->src.h_px));
+    if (p->look != NULL && (!p->state.connected || s->dmabuf.fd >= 0)) {
+        look_at(p, idx, damage, NULL);
+    }
+    if (!p->state.connected) {
+        return;
+    }
     s->damage = around(s->damage, damage);
     s->hold_ns = 0;
     advance(p);
@@ -863,6 +891,12 @@ void vgd_presenter_destroy(struct vgd_presenter *p)
     vgd_timer_destroy(&p->pace_timer);
     vgd_timer_destroy(&p->reply_timer);
     free(p);
+}
+
+void vgd_presenter_watch(struct vgd_presenter *p, vgd_presenter_look_fn fn, void *user)
+{
+    p->look = fn;
+    p->look_user = user;
 }
 
 struct vgd_display *vgd_presenter_display(struct vgd_presenter *p)

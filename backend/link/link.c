@@ -15,6 +15,10 @@
 /* Messages handled before other work of the loop gets its turn. */
 #define MESSAGES_PER_TURN 64u
 #define SOCKET_BUFFER_BYTES (512 << 10)
+/* When the kernel has no memory, or too many descriptors are on their way for our user: nothing
+ * tells when that has passed. Twice as long each time. */
+#define RETRY_NS_MIN 1000000u
+#define RETRY_NS_MAX 64000000u
 
 struct queued {
     struct queued *next;
@@ -31,6 +35,8 @@ struct vgd_link {
     vgd_link_closed_fn on_closed;
     void *user;
     struct queued *first, **last;
+    struct vgd_timer *retry; /* runs while the kernel refuses the first one */
+    uint32_t retry_ns;
     uint32_t queued_count;
     size_t queued_bytes;
     bool *destroyed;              /* set while a callback runs: it may destroy us */
@@ -57,8 +63,8 @@ static void free_queued(struct queued *q)
     free(q);
 }
 
-/* VGD_OK: taken by the socket; VGD_AGAIN: no room now; VGD_CLOSED. A packet goes whole or not at
- * all. */
+/* VGD_OK: taken by the socket; VGD_AGAIN: no room now; VGD_LIMIT: refused for now, for another
+ * reason; VGD_CLOSED. A packet goes whole or not at all. */
 static enum vgd_status send_now(int fd, const struct vgd_link_hdr *hdr, const void *payload,
                                 const int *fds, uint32_t n_fds)
 {
@@ -84,13 +90,31 @@ static enum vgd_status send_now(int fd, const struct vgd_link_hdr *hdr, const vo
         if (sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
             return VGD_OK;
         }
-        if (errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS) {
+        if (errno == EAGAIN) {
             return VGD_AGAIN;
+        }
+        if (errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS) {
+            return VGD_LIMIT;
         }
         if (errno != EINTR) {
             return VGD_CLOSED;
         }
     }
+}
+
+/* The first in the queue cannot go, for what send_now said: wait for room, or for better times. A
+ * socket that has room would wake us again and again. */
+static void wait_to_send(struct vgd_link *link, enum vgd_status why)
+{
+    if (why == VGD_AGAIN) {
+        link->retry_ns = RETRY_NS_MIN;
+        vgd_timer_stop(link->retry);
+        vgd_watch_set(link->watch, EPOLLIN | EPOLLOUT);
+        return;
+    }
+    vgd_watch_set(link->watch, EPOLLIN);
+    vgd_timer_start(link->retry, link->retry_ns);
+    link->retry_ns = link->retry_ns < RETRY_NS_MAX / 2 ? 2 * link->retry_ns : RETRY_NS_MAX;
 }
 
 static enum vgd_status enqueue(struct vgd_link *link, const struct vgd_link_hdr *hdr,
@@ -119,7 +143,6 @@ static enum vgd_status enqueue(struct vgd_link *link, const struct vgd_link_hdr 
     link->last = &q->next;
     link->queued_count++;
     link->queued_bytes += hdr->payload_bytes;
-    vgd_watch_set(link->watch, EPOLLIN | EPOLLOUT);
     return VGD_OK;
 }
 
@@ -133,13 +156,18 @@ enum vgd_status vgd_link_send(struct vgd_link *link, enum vgd_link_type type, co
         return VGD_RANGE;
     }
     struct vgd_link_hdr hdr = {.type = type, .payload_bytes = (uint32_t)payload_bytes};
-    if (link->first == NULL) {
-        enum vgd_status st = send_now(link->fd, &hdr, payload, fds, n_fds);
-        if (st != VGD_AGAIN) {
-            return st;
-        }
+    if (link->first != NULL) {
+        return enqueue(link, &hdr, payload, fds, n_fds);
     }
-    return enqueue(link, &hdr, payload, fds, n_fds);
+    enum vgd_status why = send_now(link->fd, &hdr, payload, fds, n_fds);
+    if (why != VGD_AGAIN && why != VGD_LIMIT) {
+        return why;
+    }
+    enum vgd_status st = enqueue(link, &hdr, payload, fds, n_fds);
+    if (st == VGD_OK) {
+        wait_to_send(link, why);
+    }
+    return st;
 }
 
 static enum vgd_status flush_queue(struct vgd_link *link)
@@ -147,9 +175,14 @@ static enum vgd_status flush_queue(struct vgd_link *link)
     while (link->first != NULL) {
         struct queued *q = link->first;
         enum vgd_status st = send_now(link->fd, &q->hdr, q->payload, q->fds, q->n_fds);
-        if (st != VGD_OK) {
-            return st == VGD_AGAIN ? VGD_OK : st;
+        if (st == VGD_AGAIN || st == VGD_LIMIT) {
+            wait_to_send(link, st);
+            return VGD_OK;
         }
+        if (st != VGD_OK) {
+            return st;
+        }
+        link->retry_ns = RETRY_NS_MIN;
         link->first = q->next;
         if (link->first == NULL) {
             link->last = &link->first;
@@ -160,6 +193,14 @@ static enum vgd_status flush_queue(struct vgd_link *link)
     }
     vgd_watch_set(link->watch, EPOLLIN);
     return VGD_OK;
+}
+
+static void retry_due(void *user)
+{
+    struct vgd_link *link = user;
+    if (link->watch != NULL) {
+        (void)flush_queue(link); /* a link that is broken says so when it is read */
+    }
 }
 
 /* One packet with its descriptors into @msg. VGD_AGAIN: none; VGD_CLOSED; VGD_RANGE. */
@@ -237,6 +278,7 @@ static void link_ready(void *user, uint32_t events)
     }
     if (st != VGD_OK && st != VGD_AGAIN) {
         vgd_watch_remove(&link->watch);
+        vgd_timer_stop(link->retry);
         link->on_closed(link->user, st);
         if (destroyed) {
             return;
@@ -258,8 +300,12 @@ struct vgd_link *vgd_link_create(struct vgd_loop *loop, int *fd, vgd_link_fn on_
     *link = (struct vgd_link){
         .fd = *fd, .on_message = on_message, .on_closed = on_closed, .user = user, .msg = msg};
     link->last = &link->first;
+    link->retry_ns = RETRY_NS_MIN;
+    link->retry = vgd_timer_create(loop, retry_due, link);
     link->watch = vgd_loop_watch(loop, link->fd, EPOLLIN, link_ready, link);
-    if (link->watch == NULL) {
+    if (link->watch == NULL || link->retry == NULL) {
+        vgd_watch_remove(&link->watch);
+        vgd_timer_destroy(&link->retry);
         free(msg);
         free(link);
         return NULL;
@@ -279,6 +325,7 @@ void vgd_link_destroy(struct vgd_link *link)
         link->first = next;
     }
     vgd_watch_remove(&link->watch);
+    vgd_timer_destroy(&link->retry);
     vgd_fd_closep(&link->fd);
     if (link->destroyed != NULL) {
         *link->destroyed = true; /* the message being delivered is freed by who delivers it */

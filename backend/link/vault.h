@@ -26,6 +26,7 @@ struct vgd_vault {
     uint64_t
         answered_ns; /* CLOCK_MONOTONIC of the first command that this worker answered; 0: none */
     struct vgd_gpu_counters counters;
+    struct vgd_gpu_live live;
     struct vgd_inflight inflight[VGD_QUEUES_COUNT];
     _Alignas(4096) uint8_t journal[VGD_VAULT_JOURNAL_BYTES];
 };

@@ -303,6 +303,31 @@ static enum vgd_status fake_from_host_3d(struct vgd_render *r, uint32_t ctx_id,
     return transfer_3d(fake_of(r), VGD_FAKE_FROM_HOST_3D, ctx_id, cmd, false);
 }
 
+static enum vgd_status fake_content_read(struct vgd_render *r, uint32_t res_id, uint32_t level,
+                                         const struct vgd_box *box, void *out, size_t out_bytes,
+                                         uint32_t stride_bytes, uint32_t layer_stride_bytes)
+{
+    (void)layer_stride_bytes;
+    struct fake *f = fake_of(r);
+    const struct fake_resource *res = vgd_fake_resource(f, res_id);
+    assert(!res->is_blob && box->w > 0 && box->h > 0 && box->d == 1); /* one layer at a time */
+    enum vgd_status st = vgd_fake_try(f, VGD_FAKE_CONTENT_READ);
+    if (st != VGD_OK) {
+        return st;
+    }
+    if (level != 0 || box->z != 0) {
+        return VGD_UNSUPPORTED; /* not kept */
+    }
+    assert(box->x + box->w <= res->w_px && box->y + box->h <= res->h_px);
+    size_t row_bytes = (size_t)box->w * res->texel_bytes;
+    assert((size_t)stride_bytes * (box->h - 1) + row_bytes <= out_bytes);
+    for (uint32_t y = 0; y < box->h; y++) {
+        size_t from = ((size_t)(box->y + y) * res->w_px + box->x) * res->texel_bytes;
+        memcpy((uint8_t *)out + (size_t)y * stride_bytes, res->pixels + from, row_bytes);
+    }
+    return VGD_OK;
+}
+
 static enum vgd_status fake_submit(struct vgd_render *r, uint32_t ctx_id, void *commands,
                                    size_t size_bytes)
 {
@@ -466,6 +491,7 @@ static const struct vgd_render_ops fake_ops = {
     .fence = fake_fence,
     .read_pixels = vgd_fake_read_pixels,
     .take_changed = fake_take_changed,
+    .content_read = fake_content_read,
     .export_scanout = fake_export,
     .batch_end = fake_batch_end,
     .reset = fake_reset,

@@ -231,6 +231,21 @@ void vgd_pixels_convert(uint32_t format, uint32_t w_px, uint32_t h_px, const voi
     }
 }
 
+enum vgd_status vgd_pixels_copy(const struct vgd_pixels *p, struct vgd_rect rect, void *out,
+                                size_t stride_bytes)
+{
+    if (!vgd_pixels_rect_fits(rect, p->w_px, p->h_px)) {
+        return VGD_RANGE;
+    }
+    const uint8_t *from =
+        p->data + (size_t)rect.y_px * p->stride_bytes + (size_t)rect.x_px * VGD_BYTES_PER_PIXEL;
+    for (uint32_t y = 0; y < rect.h_px; y++) {
+        memcpy((uint8_t *)out + y * stride_bytes, from + y * p->stride_bytes,
+               (size_t)rect.w_px * VGD_BYTES_PER_PIXEL);
+    }
+    return VGD_OK;
+}
+
 enum vgd_status vgd_pixels_read(const struct vgd_pixels *p, struct vgd_rect rect, void *out,
                                 size_t stride_bytes)
 {

@@ -63,6 +63,10 @@ struct vgd_rect vgd_pixels_take_changed(struct vgd_pixels *p, struct vgd_rect re
 VGD_MUST_CHECK enum vgd_status vgd_pixels_read(const struct vgd_pixels *p, struct vgd_rect rect,
                                                void *out, size_t stride_bytes);
 
+/** Copy @rect in its own format to @out, @stride_bytes a row. VGD_RANGE: @rect is outside. */
+VGD_MUST_CHECK enum vgd_status vgd_pixels_copy(const struct vgd_pixels *p, struct vgd_rect rect,
+                                               void *out, size_t stride_bytes);
+
 /** Convert @w_px x @h_px pixels of @format (known) to B G R A/X. @in may equal @out when the
  * strides are equal. Strides are multiples of 4. */
 void vgd_pixels_convert(uint32_t format, uint32_t w_px, uint32_t h_px, const void *in,

@@ -193,6 +193,26 @@ static enum vgd_status soft_read_pixels(struct vgd_render *r, uint32_t res_id,
                : VGD_UNSUPPORTED; /* its pages have gone */
 }
 
+static enum vgd_status soft_content_read(struct vgd_render *r, uint32_t res_id, uint32_t level,
+                                         const struct vgd_box *box, void *out, size_t out_bytes,
+                                         uint32_t stride_bytes, uint32_t layer_stride_bytes)
+{
+    (void)layer_stride_bytes; /* there is one layer */
+    const struct soft_resource *res = vgd_idmap_find(&soft_of(r)->resources, res_id);
+    if (res == NULL) {
+        return VGD_NO_RESOURCE;
+    }
+    if (res->is_blob || level != 0 || box->z != 0 || box->d != 1) {
+        return VGD_UNSUPPORTED;
+    }
+    struct vgd_rect rect = {.x_px = box->x, .y_px = box->y, .w_px = box->w, .h_px = box->h};
+    uint64_t row_bytes = (uint64_t)box->w * VGD_BYTES_PER_PIXEL;
+    if (box->h == 0 || (uint64_t)stride_bytes * (box->h - 1) + row_bytes > out_bytes) {
+        return VGD_RANGE;
+    }
+    return vgd_pixels_copy(&res->pixels, rect, out, stride_bytes);
+}
+
 static enum vgd_status soft_resource_create_blob(struct vgd_render *r,
                                                  const struct vgd_render_blob *blob)
 {
@@ -279,6 +299,7 @@ static const struct vgd_render_ops soft_ops = {
     .fence = soft_fence,
     .read_pixels = soft_read_pixels,
     .take_changed = soft_take_changed,
+    .content_read = soft_content_read,
     .export_scanout = soft_export_scanout,
     .batch_end = NULL,
     .reset = soft_reset,

@@ -119,6 +119,7 @@ const struct vgd_render_ops vgd_virgl_ops = {
     .fence = vgd_virgl_fence,
     .read_pixels = vgd_virgl_read_pixels,
     .take_changed = vgd_virgl_take_changed,
+    .content_read = vgd_virgl_content_read,
     .export_scanout = vgd_virgl_export_scanout,
     .batch_end = vgd_virgl_batch_end,
     .reset = virgl_reset,

@@ -12,11 +12,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
 
 #include "fd.h"
 
-#define DMA_BUF_FILES 0x444d4142 /* statfs.f_type of dma-bufs, "DMAB" */
 #define FOURCC(a, b, c, d)                                                                         \
     ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 #define MOD_LINEAR 0u
@@ -90,11 +88,11 @@ enum vgd_status vgd_virgl_resource_create_blob(struct vgd_render *r,
  * as it is said to be? A context's process, which made it, may belong to the guest by now. */
 static bool is_safe_to_map(int fd, uint64_t n_bytes, bool *out_dma_buf)
 {
-    struct statfs fs;
-    *out_dma_buf = fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == DMA_BUF_FILES;
+    enum vgd_fd_kind kind = vgd_fd_kind(fd);
+    *out_dma_buf = kind == VGD_FD_DMA_BUF;
     if (!*out_dma_buf) {
         int seals = fcntl(fd, F_GET_SEALS);
-        if (seals < 0 || (seals & F_SEAL_WRITE) != 0 ||
+        if (kind != VGD_FD_MEMORY || seals < 0 || (seals & F_SEAL_WRITE) != 0 ||
             ((seals & F_SEAL_SHRINK) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0)) {
             return false;
         }

@@ -44,7 +44,7 @@ struct resource {
     bool gl_newer;         /* 2D: GL may have changed it since the shadow was written */
     struct vgd_rect dirty; /* 2D, in_virgl: what GL has not seen yet; empty: nothing */
     struct vgd_pixels shadow;
-    uint32_t format, target, w, h, depth, array_size, last_level;
+    uint32_t format, target, w, h, depth, array_size, last_level, nr_samples, bind;
     const struct iovec *iov; /* borrowed from the device; NULL: no backing */
     uint32_t n_iov;
     uint64_t iov_bytes;
@@ -199,6 +199,11 @@ struct vgd_rect vgd_virgl_take_changed(struct vgd_render *r, uint32_t res_id, st
 enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id,
                                       const struct vgd_image *image, struct vgd_rect rect,
                                       void *out, size_t stride_bytes);
+
+/* virgl_content.c */
+enum vgd_status vgd_virgl_content_read(struct vgd_render *r, uint32_t res_id, uint32_t level,
+                                       const struct vgd_box *box, void *out, size_t out_bytes,
+                                       uint32_t stride_bytes, uint32_t layer_stride_bytes);
 
 /* virgl_context.c */
 enum vgd_status vgd_virgl_context_create(struct vgd_render *r, uint32_t ctx_id, uint32_t capset_id,

@@ -232,6 +232,8 @@ void vgd_recording_worker_gone(struct vgd_recording *r, const struct vgd_worker_
     r->unheard_count += !r->heard && !end->replaced;
     if (r->state == VGD_RECORDING_STOPPING) {
         over(r, "the worker ended before it had written all");
+    } else if (end->left_behind) {
+        over(r, "the worker hangs, and may still write to the file");
     } else if (!r->can_resume) {
         over(r, "the worker is gone, and only a regular file can be gone on with");
     } else if (r->unheard_count >= VGD_RECORDING_UNHEARD_MAX) {

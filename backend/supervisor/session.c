@@ -152,7 +152,7 @@ static void wait_over(struct vgd_session *s)
 static void deadline_passed(void *user)
 {
     struct vgd_session *s = user;
-    /* Once it is dead it uses nothing; vgd_session_worker_gone gives the answer. */
+    /* Once it is dead, or will never run again, vgd_session_worker_gone gives the answer. */
     vgd_worker_process_kill(s->config.worker, "it does not confirm within the stop deadline");
 }
 

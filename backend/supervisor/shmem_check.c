@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "fd.h"
 #include "shmem.h"
 
 bool vgd_shmem_range_ok(uint64_t size_bytes, uint64_t offset_bytes, uint64_t len_bytes)
@@ -14,21 +12,14 @@ bool vgd_shmem_range_ok(uint64_t size_bytes, uint64_t offset_bytes, uint64_t len
            offset_bytes <= size_bytes && len_bytes <= size_bytes - offset_bytes;
 }
 
-/* Not a file on a disk, which whoever may write to it can make shorter; not huge pages, which can
- * run out when one is touched. What has seals is memory of the kernel's. */
-static bool is_memory(int fd, int seals)
-{
-    struct statfs fs;
-    return fstatfs(fd, &fs) == 0 && fs.f_type == (seals >= 0 ? TMPFS_MAGIC : DMA_BUF_MAGIC);
-}
-
 enum vgd_status vgd_shmem_file_check(int fd, uint64_t file_offset_bytes, uint64_t len_bytes,
                                      const char **why)
 {
     int flags = fcntl(fd, F_GETFL);
-    int seals = fcntl(fd, F_GET_SEALS);
+    int seals = fcntl(fd, F_GET_SEALS); /* -1: a dma-buf has none */
     *why = "not a memory file or a dma-buf";
-    if (flags < 0 || (flags & O_PATH) != 0 || !is_memory(fd, seals)) {
+    /* Not a file on a disk, which whoever may write to it can make shorter. */
+    if (flags < 0 || (flags & O_PATH) != 0 || vgd_fd_kind(fd) == VGD_FD_OTHER) {
         return VGD_RANGE;
     }
     *why = "not open for reading and writing";

@@ -21,9 +21,10 @@
 #define NS_PER_MS 1000000ull
 #define EXIT_EXEC_FAILED 127
 #define RETRY_MS 5000u
-/* Killed processes that are still there are looked for again this often, and at the end of the
- * program this long in all. */
+/* Killed processes that are still there are looked for again after this time, twice as long each
+ * time, and at the end of the program for STRAYS_LAST_MS in all. */
 #define STRAYS_MS 20u
+#define STRAYS_MS_MAX 1000u
 #define STRAYS_LAST_MS 1000u
 /* A worker that was killed at the end of a connection is waited for this long. */
 #define WORKER_LAST_MS 2000
@@ -52,6 +53,8 @@ struct vgd_worker_process {
     struct vgd_render_server *server;
     bool server_asked;              /* by this worker */
     struct vgd_timer *strays_timer; /* runs while processes of dead generations live on */
+    uint32_t strays_ms;
+    struct vgd_timer *hang_timer; /* runs while a killed worker is not dead */
     uint32_t server_deaths_count;
     struct vgd_timer *timer; /* the restart while waiting, READY's deadline while starting */
     int vault_fd;
@@ -77,6 +80,10 @@ static bool new_vault(struct vgd_worker_process *p)
     if (vault == NULL) {
         return false;
     }
+    if (p->vault != NULL) { /* what was counted is the VM's, not the worker's or the boot's */
+        vault->counters = p->vault->counters;
+        memcpy(vault->live.errors, p->vault->live.errors, sizeof(vault->live.errors));
+    }
     vgd_vault_unmap(p->vault);
     vgd_fd_closep(&p->vault_fd);
     p->vault = vault;
@@ -92,7 +99,17 @@ static void fail(struct vgd_worker_process *p, const char *why)
     p->config.on_failed(p->config.user);
 }
 
-/* A link whose worker cannot be believed, or hangs. Its death comes through the pid. */
+/* Its death comes through the pid, or hang_due. */
+static void end_process(struct vgd_worker_process *p)
+{
+    (void)kill(p->pid, SIGKILL);
+    if (!vgd_timer_running(p->hang_timer)) {
+        uint32_t ms = p->config.hang_ms != 0 ? p->config.hang_ms : VGD_WORKER_HANG_MS;
+        vgd_timer_start(p->hang_timer, ms * NS_PER_MS);
+    }
+}
+
+/* A link whose worker cannot be believed, or hangs. */
 void vgd_worker_process_kill(struct vgd_worker_process *p, const char *why)
 {
     if (p->pid == 0 || p->condemned) {
@@ -100,7 +117,7 @@ void vgd_worker_process_kill(struct vgd_worker_process *p, const char *why)
     }
     p->condemned = true;
     vgd_log(VGD_LOG_WARNING, "worker", "killing worker %d: %s", (int)p->pid, why);
-    (void)kill(p->pid, SIGKILL);
+    end_process(p);
 }
 
 static void timer_due(void *user)
@@ -127,15 +144,23 @@ static void strays_due(void *user)
 {
     struct vgd_worker_process *p = user;
     if (end_strays(p) != 0) {
-        vgd_timer_start(p->strays_timer, STRAYS_MS * NS_PER_MS);
+        vgd_timer_start(p->strays_timer, p->strays_ms * NS_PER_MS);
+        p->strays_ms = p->strays_ms < STRAYS_MS_MAX / 2 ? 2 * p->strays_ms : STRAYS_MS_MAX;
     }
+}
+
+/* There may be new ones. */
+static void look_for_strays(struct vgd_worker_process *p)
+{
+    p->strays_ms = STRAYS_MS;
+    strays_due(p);
 }
 
 /* The worker is gone: so is everything that it and its render server started. */
 static void end_generation(struct vgd_worker_process *p)
 {
     vgd_render_server_end(p->server);
-    strays_due(p);
+    look_for_strays(p);
 }
 
 static void server_exited(void *user, bool died)
@@ -148,7 +173,7 @@ static void server_exited(void *user, bool died)
     }
     /* One that has never worked, of another version for instance: the worker goes on without, and
      * tells why when it is ready. */
-    strays_due(p);
+    look_for_strays(p);
 }
 
 static void answer_want_server(struct vgd_worker_process *p, const struct vgd_link_message *msg)
@@ -165,7 +190,7 @@ static void answer_want_server(struct vgd_worker_process *p, const struct vgd_li
     m.status = st;
     if (st != VGD_OK) {
         vgd_log(VGD_LOG_DEBUG, "server", "%s", m.why); /* the worker tells it back with READY */
-        strays_due(p);                                 /* a child that could not become one */
+        look_for_strays(p);                            /* a child that could not become one */
     } else {
         m.why[0] = '\0';
     }
@@ -212,7 +237,7 @@ static void accept_ready(struct vgd_worker_process *p, struct vgd_link_message *
     }
     if (!has_vulkan) {
         vgd_render_server_end(p->server); /* it was of no use */
-        strays_due(p);
+        look_for_strays(p);
     }
     p->was_ready = true;
     p->state = STATE_READY;
@@ -260,7 +285,7 @@ static void link_closed(void *user, enum vgd_status why)
     if (why != VGD_CLOSED) {
         vgd_worker_process_kill(p, "it sent what is no message");
     } else if (p->pid != 0) {
-        (void)kill(p->pid, SIGKILL); /* it is ending, or closed the link: either way it is over */
+        end_process(p); /* it is ending, or closed the link: either way it is over */
     }
 }
 
@@ -327,6 +352,7 @@ static void say_hello(struct vgd_worker_process *p)
         .want_venus = p->config.want_venus && !p->gave_up_3d,
         .window_bytes = p->config.window_bytes,
         .require_hardware = p->config.require_hardware,
+        .strict_streams = p->config.strict_streams,
     };
     (void)snprintf(hello.render_node, sizeof(hello.render_node), "%s", p->render_node);
     /* The way the last one went saves the search; a named node is not for a worker to change. */
@@ -343,6 +369,7 @@ static void say_hello(struct vgd_worker_process *p)
 
 static void reap(struct vgd_worker_process *p, siginfo_t *out_info)
 {
+    vgd_timer_stop(p->hang_timer);
     vgd_watch_remove(&p->pid_watch);
     vgd_fd_closep(&p->pid_fd);
     vgd_link_destroy(p->link);
@@ -420,24 +447,24 @@ static void plan_restart(struct vgd_worker_process *p, bool served)
     vgd_timer_start(p->timer, restart_delay_ms[step] * NS_PER_MS);
 }
 
-static void worker_exited(void *user, uint32_t events)
+/* Reaped, or left behind. @info: how it ended; zeroes where nobody knows. */
+static void worker_is_gone(struct vgd_worker_process *p, pid_t pid, const siginfo_t *info)
 {
-    (void)events;
-    struct vgd_worker_process *p = user;
-    pid_t pid = p->pid;
-    siginfo_t info = {0};
-    reap(p, &info);
     vgd_timer_stop(p->timer);
     if (p->state == STATE_FAILED) {
         return;
     }
     bool served = p->state == STATE_READY; /* and the session counts on it */
-    bool exited = info.si_code == CLD_EXITED;
+    bool exited = info->si_code == CLD_EXITED;
+    bool left_behind = info->si_code == 0;
     struct vgd_worker_end end = {
         .replaced = p->replacing,
+        .left_behind = left_behind,
         .generation = p->starts_count,
-        .signal = exited ? 0 : (uint32_t)info.si_status,
-        .exit_status = exited ? (uint32_t)info.si_status : 0,
+        .signal = left_behind ? SIGKILL
+                  : exited    ? 0
+                              : (uint32_t)info->si_status,
+        .exit_status = exited ? (uint32_t)info->si_status : 0,
     };
     p->state = STATE_WAITING;
     if (p->replacing) {
@@ -450,20 +477,50 @@ static void worker_exited(void *user, uint32_t events)
         return;
     }
     p->deaths_count++;
-    vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
-            exited ? "ended with status" : "was ended by signal", info.si_status,
-            served ? "" : " before it was ready");
+    if (!left_behind) {
+        vgd_log(VGD_LOG_WARNING, "worker", "worker %d %s %d%s", (int)pid,
+                exited ? "ended with status" : "was ended by signal", info->si_status,
+                served ? "" : " before it was ready");
+    }
     if (!served) { /* perhaps by the way that an earlier one told: the next one looks for itself */
         p->ready.choice = (struct vgd_link_gl_choice){0};
         p->ready.vulkan = (struct vgd_link_vk_choice){0};
     }
     if (served) {
         p->config.on_gone(p->config.user, &end);
-    } else if (exited && info.si_status == EXIT_EXEC_FAILED) {
+    } else if (exited && info->si_status == EXIT_EXEC_FAILED) {
         fail_or_retry(p, "vgd-worker could not be executed");
         return;
     }
     plan_restart(p, served);
+}
+
+static void worker_exited(void *user, uint32_t events)
+{
+    (void)events;
+    struct vgd_worker_process *p = user;
+    pid_t pid = p->pid;
+    siginfo_t info = {0};
+    reap(p, &info);
+    worker_is_gone(p, pid, &info);
+}
+
+/*
+ * It was killed and is not dead: it is in a call of the kernel that does not end. It never runs an
+ * instruction of its own again, so rings, records and the vault are as a dead one leaves them, and
+ * whoever waits for its end waits no longer. Only that call, and the GPU with what it was given,
+ * may still touch guest memory that a command named. The process is a stray from now on.
+ */
+static void hang_due(void *user)
+{
+    struct vgd_worker_process *p = user;
+    pid_t pid = p->pid;
+    siginfo_t info = {0};
+    vgd_log(VGD_LOG_ERROR, "worker",
+            "worker %d was killed and hangs in the kernel: going on without it", (int)pid);
+    p->pid = 0;
+    reap(p, &info);
+    worker_is_gone(p, pid, &info);
 }
 
 struct vgd_worker_process *vgd_worker_process_create(const struct vgd_worker_process_config *config)
@@ -479,6 +536,7 @@ struct vgd_worker_process *vgd_worker_process_create(const struct vgd_worker_pro
     p->render_node = strdup(config->render_node);
     p->timer = vgd_timer_create(config->loop, timer_due, p);
     p->strays_timer = vgd_timer_create(config->loop, strays_due, p);
+    p->hang_timer = vgd_timer_create(config->loop, hang_due, p);
     p->server = vgd_render_server_create(&(struct vgd_render_server_config){
         .loop = config->loop,
         .program = config->render_server,
@@ -487,7 +545,7 @@ struct vgd_worker_process *vgd_worker_process_create(const struct vgd_worker_pro
         .user = p,
     });
     if (p->program == NULL || p->render_node == NULL || p->timer == NULL ||
-        p->strays_timer == NULL || p->server == NULL || !new_vault(p)) {
+        p->strays_timer == NULL || p->hang_timer == NULL || p->server == NULL || !new_vault(p)) {
         vgd_worker_process_destroy(p);
         return NULL;
     }
@@ -517,6 +575,7 @@ void vgd_worker_process_destroy(struct vgd_worker_process *p)
     }
     vgd_render_server_destroy(p->server);
     vgd_timer_destroy(&p->strays_timer);
+    vgd_timer_destroy(&p->hang_timer);
     vgd_timer_destroy(&p->timer);
     vgd_vault_unmap(p->vault);
     vgd_fd_closep(&p->vault_fd);
@@ -566,7 +625,7 @@ void vgd_worker_process_forget(struct vgd_worker_process *p)
      * process has none of it, and is there long before the guest's driver is. */
     if (p->state == STATE_READY && (p->had_ring || without_3d)) {
         p->replacing = true;
-        (void)kill(p->pid, SIGKILL);
+        end_process(p);
     }
 }
 

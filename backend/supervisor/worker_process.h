@@ -26,6 +26,9 @@
 #define VGD_READY_DEADLINE_MS                                                                      \
     60000u /* a cold start of a GL driver in an emulated VM takes seconds */
 
+/* A worker that is not dead so long after SIGKILL hangs in the kernel; nobody waits for it. */
+#define VGD_WORKER_HANG_MS 3000u
+
 #define VGD_EARLIER_CHILDREN_MAX 32u
 
 struct vgd_worker_process;
@@ -33,6 +36,7 @@ struct vgd_worker_process;
 /* How a worker that was ready ended. */
 struct vgd_worker_end {
     bool replaced;                /* by us, at a reset of the guest; else it died */
+    bool left_behind;             /* killed, and not dead: a call of the kernel holds it */
     uint32_t generation;          /* it was the n-th that was started, from 1 on */
     uint32_t signal, exit_status; /* one of them, or none */
 };
@@ -46,8 +50,10 @@ struct vgd_worker_process_config {
     const char *layer_dir;     /* folder of our Vulkan layer's manifest, "" or NULL; copied */
     uint64_t window_bytes;     /* of the host-visible region */
     bool require_hardware;
+    bool strict_streams;
     uint32_t n_scanouts;
     uint32_t restart_window_ms; /* VGD_RESTART_WINDOW_MS unless a test is in a hurry */
+    uint32_t hang_ms;           /* 0: VGD_WORKER_HANG_MS */
     int frames_fd;              /* borrowed */
     /* Children that are not ours to end: a shell that starts something, then becomes us, has some.
      * Every other one is a stray once a worker is dead. */
@@ -58,7 +64,8 @@ struct vgd_worker_process_config {
     void (*on_ready)(void *user, const struct vgd_link_ready *ready, bool again);
     /** Any later message. */
     void (*on_message)(void *user, struct vgd_link_message *msg);
-    /** It is gone, after it was ready (another one follows by itself). */
+    /** One that was ready is gone, or was killed and never runs again (another one follows by
+     *  itself). */
     void (*on_gone)(void *user, const struct vgd_worker_end *end);
     /** It cannot be started at all, or not as asked for. Final; said in the log. */
     void (*on_failed)(void *user);

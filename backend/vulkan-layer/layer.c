@@ -216,6 +216,16 @@ static const struct {
      FOR_DEVICE},
     {"vkGetDeviceImageMemoryRequirementsKHR", AS_VOID(layer_GetDeviceImageMemoryRequirements),
      FOR_DEVICE},
+    {"vkGetDeviceImageSparseMemoryRequirements",
+     AS_VOID(layer_GetDeviceImageSparseMemoryRequirements), FOR_DEVICE},
+    {"vkGetDeviceImageSparseMemoryRequirementsKHR",
+     AS_VOID(layer_GetDeviceImageSparseMemoryRequirements), FOR_DEVICE},
+#endif
+#ifdef VK_KHR_maintenance5
+    {"vkGetDeviceImageSubresourceLayout", AS_VOID(layer_GetDeviceImageSubresourceLayout),
+     FOR_DEVICE},
+    {"vkGetDeviceImageSubresourceLayoutKHR", AS_VOID(layer_GetDeviceImageSubresourceLayout),
+     FOR_DEVICE},
 #endif
 };
 #define N_FUNCTIONS (sizeof(functions) / sizeof(functions[0]))

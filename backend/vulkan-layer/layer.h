@@ -127,6 +127,11 @@ struct layer_device {
 #ifdef VK_VERSION_1_3
         PFN_vkGetDeviceBufferMemoryRequirements GetDeviceBufferMemoryRequirements; /* or NULL */
         PFN_vkGetDeviceImageMemoryRequirements GetDeviceImageMemoryRequirements;   /* or NULL */
+        PFN_vkGetDeviceImageSparseMemoryRequirements
+            GetDeviceImageSparseMemoryRequirements; /* or NULL */
+#endif
+#ifdef VK_KHR_maintenance5
+        PFN_vkGetDeviceImageSubresourceLayoutKHR GetDeviceImageSubresourceLayoutKHR; /* or NULL */
 #endif
     } vk;
     pthread_mutex_t lock;
@@ -242,6 +247,9 @@ void layer_modifier_end(const struct layer_linear *linear);
 /** Whether the driver laid @image out as the caller's explicit layout says. */
 bool layer_modifier_fits(const struct layer_device *d, VkImage image,
                          const struct layer_linear *linear);
+/** The one memory plane of a linear image is its colours. */
+VkImageSubresource layer_without_planes(const struct layer_device *d,
+                                        const VkImageSubresource *subresource);
 /** vkGetPhysicalDeviceImageFormatProperties2 for a driver that has no modifiers. */
 VkResult layer_modifier_image_format(struct layer_instance *i, VkPhysicalDevice gpu,
                                      const VkPhysicalDeviceImageFormatInfo2 *info,
@@ -302,6 +310,13 @@ VKAPI_ATTR void VKAPI_CALL layer_GetDeviceBufferMemoryRequirements(
     VkDevice device, const VkDeviceBufferMemoryRequirements *info, VkMemoryRequirements2 *out);
 VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageMemoryRequirements(
     VkDevice device, const VkDeviceImageMemoryRequirements *info, VkMemoryRequirements2 *out);
+VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageSparseMemoryRequirements(
+    VkDevice device, const VkDeviceImageMemoryRequirements *info, uint32_t *count,
+    VkSparseImageMemoryRequirements2 *out);
+#endif
+#ifdef VK_KHR_maintenance5
+VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageSubresourceLayout(
+    VkDevice device, const VkDeviceImageSubresourceInfoKHR *info, VkSubresourceLayout2KHR *out);
 #endif
 
 /* layer_modifier.c */

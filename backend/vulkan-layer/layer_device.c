@@ -98,6 +98,15 @@ static void load_functions(struct layer_device *d)
         d, "vkGetDeviceBufferMemoryRequirements", "vkGetDeviceBufferMemoryRequirementsKHR");
     d->vk.GetDeviceImageMemoryRequirements = (PFN_vkGetDeviceImageMemoryRequirements)find_either(
         d, "vkGetDeviceImageMemoryRequirements", "vkGetDeviceImageMemoryRequirementsKHR");
+    d->vk.GetDeviceImageSparseMemoryRequirements =
+        (PFN_vkGetDeviceImageSparseMemoryRequirements)find_either(
+            d, "vkGetDeviceImageSparseMemoryRequirements",
+            "vkGetDeviceImageSparseMemoryRequirementsKHR");
+#endif
+#ifdef VK_KHR_maintenance5
+    d->vk.GetDeviceImageSubresourceLayoutKHR =
+        (PFN_vkGetDeviceImageSubresourceLayoutKHR)find_either(
+            d, "vkGetDeviceImageSubresourceLayout", "vkGetDeviceImageSubresourceLayoutKHR");
 #endif
 }
 
@@ -266,21 +275,79 @@ VKAPI_ATTR void VKAPI_CALL layer_GetDeviceBufferMemoryRequirements(
     restore_types(place, old);
 }
 
+/* An image that is only asked about. */
+struct question {
+    struct layer_linear linear;
+    VkExternalMemoryHandleTypeFlags *place, old;
+};
+
+/* Gives what the driver is to be asked; question_end follows. NULL: there cannot be such an image.
+ * The driver is not asked then: it does not know the tiling. */
+static const VkImageCreateInfo *question_begin(const struct layer_device *d,
+                                               const VkImageCreateInfo *info, struct question *q)
+{
+    if (!layer_modifier_begin(d, info, &q->linear)) {
+        return NULL;
+    }
+    q->place = edit_types(d, q->linear.real.info.pNext,
+                          VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &q->old);
+    return &q->linear.real.info;
+}
+
+static void question_end(struct question *q)
+{
+    restore_types(q->place, q->old);
+    layer_modifier_end(&q->linear);
+}
+
 VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageMemoryRequirements(
     VkDevice device, const VkDeviceImageMemoryRequirements *info, VkMemoryRequirements2 *out)
 {
     const struct layer_device *d = layer_device_of(device);
-    struct layer_linear linear;
-    bool is_known = layer_modifier_begin(d, info->pCreateInfo, &linear);
+    struct question q;
     VkDeviceImageMemoryRequirements asked = *info;
-    asked.pCreateInfo = is_known ? &linear.real.info : info->pCreateInfo;
-    VkExternalMemoryHandleTypeFlags old = 0;
-    VkExternalMemoryHandleTypeFlags *place = edit_types(
-        d, asked.pCreateInfo->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO, &old);
-    d->vk.GetDeviceImageMemoryRequirements(device, &asked, out);
-    restore_types(place, old);
-    if (is_known) {
-        layer_modifier_end(&linear);
+    asked.pCreateInfo = question_begin(d, info->pCreateInfo, &q);
+    if (asked.pCreateInfo == NULL) {
+        out->memoryRequirements = (VkMemoryRequirements){.alignment = 1};
+        return;
     }
+    d->vk.GetDeviceImageMemoryRequirements(device, &asked, out);
+    question_end(&q);
+}
+
+VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageSparseMemoryRequirements(
+    VkDevice device, const VkDeviceImageMemoryRequirements *info, uint32_t *count,
+    VkSparseImageMemoryRequirements2 *out)
+{
+    const struct layer_device *d = layer_device_of(device);
+    struct question q;
+    VkDeviceImageMemoryRequirements asked = *info;
+    asked.pCreateInfo = question_begin(d, info->pCreateInfo, &q);
+    if (asked.pCreateInfo == NULL) {
+        *count = 0;
+        return;
+    }
+    d->vk.GetDeviceImageSparseMemoryRequirements(device, &asked, count, out);
+    question_end(&q);
+}
+#endif
+
+#ifdef VK_KHR_maintenance5
+VKAPI_ATTR void VKAPI_CALL layer_GetDeviceImageSubresourceLayout(
+    VkDevice device, const VkDeviceImageSubresourceInfoKHR *info, VkSubresourceLayout2KHR *out)
+{
+    const struct layer_device *d = layer_device_of(device);
+    struct question q;
+    VkDeviceImageSubresourceInfoKHR asked = *info;
+    asked.pCreateInfo = question_begin(d, info->pCreateInfo, &q);
+    if (asked.pCreateInfo == NULL) {
+        out->subresourceLayout = (VkSubresourceLayout){0};
+        return;
+    }
+    VkImageSubresource2KHR subresource = *info->pSubresource;
+    subresource.imageSubresource = layer_without_planes(d, &info->pSubresource->imageSubresource);
+    asked.pSubresource = &subresource;
+    d->vk.GetDeviceImageSubresourceLayoutKHR(device, &asked, out);
+    question_end(&q);
 }
 #endif

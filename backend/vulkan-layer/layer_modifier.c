@@ -184,9 +184,8 @@ VKAPI_ATTR VkResult VKAPI_CALL layer_GetImageDrmFormatModifierPropertiesEXT(
     return VK_SUCCESS;
 }
 
-/* The one memory plane of a linear image is its colours. */
-static VkImageSubresource without_planes(const struct layer_device *d,
-                                         const VkImageSubresource *subresource)
+VkImageSubresource layer_without_planes(const struct layer_device *d,
+                                        const VkImageSubresource *subresource)
 {
     VkImageSubresource s = *subresource;
     if (d->gpu != NULL && d->gpu->adds_modifiers &&
@@ -201,7 +200,7 @@ VKAPI_ATTR void VKAPI_CALL layer_GetImageSubresourceLayout(VkDevice device, VkIm
                                                            VkSubresourceLayout *out)
 {
     const struct layer_device *d = layer_device_of(device);
-    VkImageSubresource s = without_planes(d, subresource);
+    VkImageSubresource s = layer_without_planes(d, subresource);
     d->vk.GetImageSubresourceLayout(device, image, &s, out);
 }
 
@@ -212,7 +211,7 @@ VKAPI_ATTR void VKAPI_CALL layer_GetImageSubresourceLayout2(
 {
     const struct layer_device *d = layer_device_of(device);
     VkImageSubresource2EXT s = *subresource;
-    s.imageSubresource = without_planes(d, &subresource->imageSubresource);
+    s.imageSubresource = layer_without_planes(d, &subresource->imageSubresource);
     d->vk.GetImageSubresourceLayout2EXT(device, image, &s, out);
 }
 #endif

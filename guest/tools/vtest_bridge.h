@@ -42,6 +42,9 @@
  * left: whoever comes late finds something. */
 #define VGD_VTEST_SHARE 2u
 
+/* A client has so long to say its name: it has a place that another one may want. */
+#define VGD_VTEST_NAME_MS 5000u
+
 /* What one client may have under way; beyond it, it waits, and others have their turn. */
 #define VGD_VTEST_TURN_BYTES (8u << 20)    /* of work at a time; copied, mostly */
 #define VGD_VTEST_COMING_BYTES (64u << 20) /* to be copied from the device to its memory */

@@ -11,6 +11,7 @@
 #define READ_PER_TURN_BYTES (256u << 10) /* then others have their turn */
 #define QUERY_FASTEST_NS UINT64_C(1000000)
 #define QUERY_SLOWEST_NS UINT64_C(64000000)
+#define NAME_LOOK_NS UINT64_C(500000000)
 #define REQUEST_COST_BYTES 1024u /* what a request costs, whatever it is */
 #define ROW_COST_BYTES 64u       /* what a row costs, however short */
 
@@ -32,9 +33,10 @@ bool vtest_grow(void **array, uint32_t *room, uint32_t n, size_t element_bytes)
     return true;
 }
 
-/* A client may look at its memory for a result without asking us for anything. */
 static void on_turn(void *user);
+static void on_name_time(void *user);
 
+/* A client may look at its memory for a result without asking us for anything. */
 static void on_query_time(void *user)
 {
     struct vgd_vtest_bridge *bridge = user;
@@ -68,10 +70,9 @@ struct vgd_vtest_bridge *vgd_vtest_bridge_create(struct vgd_loop *loop,
     bridge->dev = dev;
     bridge->query_timer = vgd_timer_create(loop, on_query_time, bridge);
     bridge->turn_timer = vgd_timer_create(loop, on_turn, bridge);
-    if (bridge->query_timer == NULL || bridge->turn_timer == NULL) {
-        vgd_timer_destroy(&bridge->query_timer);
-        vgd_timer_destroy(&bridge->turn_timer);
-        free(bridge);
+    bridge->name_timer = vgd_timer_create(loop, on_name_time, bridge);
+    if (bridge->query_timer == NULL || bridge->turn_timer == NULL || bridge->name_timer == NULL) {
+        vgd_vtest_bridge_destroy(bridge);
         return NULL;
     }
     return bridge;
@@ -85,6 +86,7 @@ void vgd_vtest_bridge_destroy(struct vgd_vtest_bridge *bridge)
     vgd_vtest_bridge_drop_all(bridge, "the bridge ends");
     vgd_timer_destroy(&bridge->query_timer);
     vgd_timer_destroy(&bridge->turn_timer);
+    vgd_timer_destroy(&bridge->name_timer);
     free(bridge);
 }
 
@@ -511,6 +513,28 @@ static void on_turn(void *user)
     vgd_vtest_bridge_on_room(bridge);
 }
 
+static bool has_no_name(struct vtest_client *client)
+{
+    return !client->is_gone && !client->is_named;
+}
+
+static bool drop_if_nameless(struct vtest_client *client)
+{
+    /* Nothing of ours keeps its name from being heard. */
+    if (has_no_name(client) && client->name_due_ns <= vgd_now_ns() && may_run(client)) {
+        vtest_client_drop(client, "it does not say its name");
+    }
+    return has_no_name(client);
+}
+
+static void on_name_time(void *user)
+{
+    struct vgd_vtest_bridge *bridge = user;
+    if (for_each(bridge, drop_if_nameless)) {
+        vgd_timer_start(bridge->name_timer, NAME_LOOK_NS);
+    }
+}
+
 void vtest_client_go(struct vtest_client *client)
 {
     client->is_stalled = false;
@@ -674,4 +698,8 @@ void vgd_vtest_bridge_add(struct vgd_vtest_bridge *bridge, int *fd)
     bridge->clients = client;
     bridge->n_connected++;
     bridge->n_objects++;
+    client->name_due_ns = vgd_now_ns() + VGD_VTEST_NAME_MS * UINT64_C(1000000);
+    if (!vgd_timer_running(bridge->name_timer)) {
+        vgd_timer_start(bridge->name_timer, NAME_LOOK_NS);
+    }
 }

@@ -24,6 +24,7 @@ struct vgd_vtest_bridge {
     struct vgd_timer *query_timer; /* runs while results of queries are outstanding */
     uint64_t query_delay_ns;
     struct vgd_timer *turn_timer; /* runs out at once, for those that had to let others go first */
+    struct vgd_timer *name_timer; /* runs while there are clients without a name */
 };
 
 /* Memory that a client and the device see: each has a file or span of its own, and what a transfer
@@ -94,6 +95,7 @@ struct vtest_client {
     bool is_running; /* requests are being carried out further up the stack */
 
     bool is_named;
+    uint64_t name_due_ns; /* then it has to be */
     uint32_t version;
     uint32_t capset_id, ctx_id;
     bool has_context;

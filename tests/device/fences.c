@@ -127,13 +127,58 @@ DEVICE_TEST(F01_fence_flood)
         for (int i = 0; i < 9; i++) {
             send_fenced(&b, &s[i], CTX);
         }
+        /* No fence of the renderer's, and its turn comes when it comes. */
+        struct vgd_fake_fence ninth;
+        cr_assert(!vgd_fake_held(b.render, 8, &ninth));
+        cr_assert_eq(s[8].completions, 0);
+        vgd_fake_signal_all(b.render);
+        cr_assert_resp(s[7].hdr.type, OK_NODATA);
         cr_assert_eq(s[8].completions, 1);
         cr_assert_resp(s[8].hdr.type, ERR_OUT_OF_MEMORY);
-        cr_assert_eq(vgd_gpu_pending_count(b.gpu), 8);
-        vgd_fake_signal_all(b.render);
         cr_assert_eq(vgd_gpu_pending_count(b.gpu), 0);
     }
     bench_close(&b);
+}
+
+/* Linux takes the answer of a fence as the end of all that are older on its timeline. */
+DEVICE_TEST(F01_a_refusal_keeps_its_place)
+{
+    for (int on_ring = 0; on_ring < 2; on_ring++) {
+        struct bench b;
+        bench_open(&b, &(struct bench_setup){.limits = {.fences_max = 2}});
+        samples_prepare(&b);
+        vgd_fake_hold_fences(b.render, true);
+        struct cmd c;
+        if (on_ring != 0) {
+            cmd_begin_ring(&c, &b, VGD_CMD_SUBMIT_3D, CTX, 5);
+        } else {
+            cmd_begin_fenced(&c, &b, VGD_CMD_SUBMIT_3D, CTX);
+        }
+        vgd_cmd_submit_3d_encode(&c.w, &(struct vgd_cmd_submit_3d){0});
+        struct sent before[2], failed, limited, unfenced;
+        cmd_send(&b, &before[0], &c);
+        cmd_send(&b, &before[1], &c);
+        /* One that cannot be executed (too long to be copied, say), and one too many. */
+        fail_bytes(&b, &failed, c.bytes, vgd_writer_used(&c.w), RESP_BYTES_MAX);
+        cmd_send(&b, &limited, &c);
+        cr_assert_eq(failed.completions + limited.completions, 0, "older fences end with it");
+        cmd_begin(&c, VGD_CMD_SUBMIT_3D, CTX);
+        vgd_cmd_submit_3d_encode(&c.w, &(struct vgd_cmd_submit_3d){0});
+        fail_bytes(&b, &unfenced, c.bytes, vgd_writer_used(&c.w), RESP_BYTES_MAX);
+        cr_assert_eq(unfenced.completions, 1);
+
+        vgd_fake_signal(b.render, 0);
+        cr_assert_eq(before[0].completions, 1);
+        cr_assert_eq(failed.completions + limited.completions, 0);
+        vgd_fake_signal(b.render, 0);
+        cr_assert_eq(before[1].completions, 1);
+        cr_assert(failed.completions == 1 && limited.completions == 1);
+        cr_assert_resp(failed.hdr.type, ERR_UNSPEC);
+        cr_assert_resp(limited.hdr.type, ERR_OUT_OF_MEMORY);
+        cr_assert((failed.hdr.flags & VGD_FLAG_FENCE) != 0 &&
+                  (limited.hdr.flags & VGD_FLAG_FENCE) != 0);
+        bench_close(&b);
+    }
 }
 
 DEVICE_TEST(F01_unknown_contexts_and_same_ids)

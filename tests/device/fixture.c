@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* One file, though a long one: display, window, guest memory and commands are parts of one bench,
+ * which every test of the suite opens whole. */
 #include "fixture.h"
 
 #include <assert.h>
@@ -387,6 +389,9 @@ static void completed(void *user, struct vgd_gpu_request *req, const uint8_t *re
     assert(n_bytes <= req->resp_capacity_bytes && n_bytes <= sizeof(s->resp));
     s->completions++;
     assert(s->completions == 1);
+    if (s->bench->watcher.before != NULL) {
+        s->bench->watcher.answered(s->bench->watcher.user, s->watched, resp, n_bytes);
+    }
     s->resp_bytes = n_bytes;
     memcpy(s->resp, resp, n_bytes);
     if (n_bytes >= VGD_CTRL_HDR_SIZE) {
@@ -459,6 +464,7 @@ void bench_open(struct bench *b, const struct bench_setup *setup)
                    .user = b},
         .journal = b->journal,
         .counters = &b->counters,
+        .live = &b->live,
         .n_scanouts = 4,
         .limits = setup->limits,
         .complete = completed,
@@ -499,7 +505,12 @@ void bench_replace_worker(struct bench *b, bool no_3d)
 {
     /* The device's own destroy does not touch the journal, so this is what a death leaves. */
     uint64_t features = vgd_gpu_features(b->gpu);
+    struct vgd_gpu_counters counters = b->counters;
+    static struct vgd_gpu_live live;
+    live = b->live;
     vgd_gpu_destroy(b->gpu);
+    b->counters = counters;
+    b->live = live;
     b->render->ops->destroy(b->render);
     vgd_journal_close(b->journal);
     window_drop_asks(&b->window); /* what is mapped stays in the VMM */
@@ -540,7 +551,12 @@ void send_bytes(struct bench *b, struct sent *s, const void *cmd, size_t n_bytes
     assert(exact != NULL);
     memcpy(exact, cmd, n_bytes);
     s->req.cmd = exact;
+    const struct watcher *watcher = &b->watcher;
+    s->watched = watcher->before != NULL ? watcher->before(watcher->user, &s->req) : 0;
     vgd_gpu_execute(b->gpu, &s->req);
+    if (watcher->before != NULL) {
+        watcher->after(watcher->user, s->watched);
+    }
     memset(exact, 0xee, n_bytes); /* only valid during execute */
     free(exact);
 }

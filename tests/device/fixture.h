@@ -91,6 +91,14 @@ struct window {
     uint32_t generation;
 };
 
+/* Somebody who looks at every command on its way, as the worker's recorder does. */
+struct watcher {
+    uint64_t (*before)(void *user, const struct vgd_gpu_request *req); /* NULL: nobody */
+    void (*answered)(void *user, uint64_t id, const uint8_t *resp, size_t n_bytes);
+    void (*after)(void *user, uint64_t id);
+    void *user;
+};
+
 struct bench {
     struct vgd_gpu *gpu;
     struct vgd_render *render;
@@ -100,12 +108,14 @@ struct bench {
     bool ram_gone[REGIONS_COUNT];
     bool blobs_gone; /* the next worker's renderer makes none */
     struct vgd_gpu_counters counters;
+    struct vgd_gpu_live live;
     struct vgd_gpu_config config;
     struct vgd_journal *journal;
     void *area; /* of the journal; owned unless lent */
     size_t area_bytes;
     bool area_lent;
     uint64_t fence_id; /* of the next fenced command */
+    struct watcher watcher;
 };
 
 struct bench_setup {
@@ -138,6 +148,7 @@ struct sent {
     struct vgd_gpu_request req;
     struct bench *bench;
     uint32_t completions, postponements;
+    uint64_t watched; /* the watcher's id */
     size_t resp_bytes;
     uint8_t resp[RESP_BYTES_MAX];
     struct vgd_ctrl_hdr hdr; /* of the response; zero if it has none */

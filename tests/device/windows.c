@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Blobs in the host-visible region: cases B04-B06, B08-B11, B14, B15 and G18 of the list. */
+/* Blobs in the host-visible region: cases B04-B06, B08-B11, B14, B15 and G18 of the list.
+ * One file: each case is a way through the life of a map, and they are prepared alike. */
 #include <criterion/criterion.h>
 #include <string.h>
 

@@ -108,6 +108,31 @@ static inline void set_level(void *user, enum vgd_log_level level)
     rig->level = level;
 }
 
+static inline struct json_object *give_counters(void *user)
+{
+    (void)user;
+    return json_tokener_parse("{\"flushes\":3}");
+}
+
+/* Ids 1 to 6, two at a time. */
+static inline struct json_object *give_contexts(void *user, uint32_t from_id, int64_t *out_next_id)
+{
+    (void)user;
+    struct json_object *out = json_object_new_array();
+    for (uint32_t id = from_id > 1 ? from_id : 1; id <= 6 && json_object_array_length(out) < 2;
+         id++) {
+        (void)json_object_array_add(out, json_object_new_int((int)id));
+    }
+    *out_next_id = from_id <= 4 ? (int64_t)(from_id > 1 ? from_id : 1) + 2 : -1;
+    return out;
+}
+
+static inline struct json_object *give_errors(void *user)
+{
+    (void)user;
+    return json_object_new_array();
+}
+
 static inline struct vgd_control_config config_of(struct rig *rig)
 {
     return (struct vgd_control_config){
@@ -118,7 +143,10 @@ static inline struct vgd_control_config config_of(struct rig *rig)
                 .trace_start = start_trace,
                 .trace_stop = stop_trace,
                 .trace = fill_trace,
-                .log_level = set_level},
+                .log_level = set_level,
+                .counters = give_counters,
+                .contexts = give_contexts,
+                .errors = give_errors},
         .user = rig,
         .idle_ms = 1000,
         .slow_ms = 500,

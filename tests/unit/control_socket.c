@@ -21,6 +21,28 @@ TIDY_TEST(control, status)
     rig_end(rig);
 }
 
+TIDY_TEST(control, what_is_counted_and_listed)
+{
+    static const char *const cases[][2] = {
+        {"{\"v\":1,\"cmd\":\"counters\"}\n", "{\"v\":1,\"counters\":{\"flushes\":3}}"},
+        {"{\"v\":1,\"cmd\":\"contexts\"}\n", "{\"v\":1,\"contexts\":[1,2],\"next\":3}"},
+        {"{\"v\":1,\"cmd\":\"contexts\",\"from\":0}\n", "{\"v\":1,\"contexts\":[1,2],\"next\":3}"},
+        {"{\"v\":1,\"cmd\":\"contexts\",\"from\":5}\n",
+         "{\"v\":1,\"contexts\":[5,6],\"next\":null}"},
+        {"{\"v\":1,\"cmd\":\"contexts\",\"from\":4294967295}\n",
+         "{\"v\":1,\"contexts\":[],\"next\":null}"},
+        {"{\"v\":1,\"cmd\":\"errors\"}\n", "{\"v\":1,\"errors\":[]}"},
+    };
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        say(rig, fd, cases[i][0]);
+        cr_assert_str_eq(hear(rig, fd), cases[i][1]);
+    }
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
 TIDY_TEST(control, what_is_wrong_is_said_and_the_client_stays)
 {
     static const char *const lines[] = {
@@ -47,6 +69,10 @@ TIDY_TEST(control, what_is_wrong_is_said_and_the_client_stays)
         "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":16}\n",
         "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":4294967296}\n",
         "{\"v\":1,\"cmd\":\"screenshot\",\"scanout\":\"0\"}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":-1}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":4294967296}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":\"1\"}\n",
+        "{\"v\":1,\"cmd\":\"contexts\",\"from\":null}\n",
         "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\n",
     };
     struct rig *rig = rig_begin();

@@ -32,6 +32,7 @@ struct rig {
     bool writes;          /* into its file at once */
     uint32_t picture_ms;
     enum vgd_log_level level;
+    bool no_contexts, endless;
     /* Of the last run. */
     int exit_code;
     char out[65536], err[4096];
@@ -110,6 +111,35 @@ static void set_level(void *user, enum vgd_log_level level)
     rig->level = level;
 }
 
+static struct json_object *give_counters(void *user)
+{
+    (void)user;
+    return json_tokener_parse("{\"uptime_ns\":5,\"commands\":{\"SUBMIT_3D\":7},\"responses\":{},"
+                              "\"submit_time\":{\"le_ns\":[1024,2048],\"counts\":[1,98,1],"
+                              "\"sum_ns\":150000,\"count\":100}}");
+}
+
+static struct json_object *give_contexts(void *user, uint32_t from_id, int64_t *out_next_id)
+{
+    const struct rig *rig = user;
+    *out_next_id = from_id == 0 ? 9 : rig->endless ? 4 : -1;
+    return json_tokener_parse(
+        from_id == 0 ? rig->no_contexts ? "[]"
+                                        : "[{\"id\":4,\"capset\":2,\"name\":\"one\",\"lost\":true,"
+                                          "\"submits\":11,\"busy_ns\":2500000}]"
+                     : "[{\"id\":9,\"capset\":4,\"name\":\"t\\u001b[2Jwo\",\"lost\":false}]");
+}
+
+static struct json_object *give_errors(void *user)
+{
+    const struct rig *rig = user;
+    return json_tokener_parse(
+        rig->no_contexts
+            ? "[]"
+            : "[{\"age_ms\":1500,\"command\":\"SUBMIT_3D\",\"response\":\"ERR_UNSPEC\",\"ctx\":4,"
+              "\"count\":3,\"text\":\"ctx=4 is \\u009blost\"}]");
+}
+
 static struct vgd_control *listen_on(struct rig *rig, const char *path)
 {
     struct vgd_control_config config = {
@@ -120,7 +150,10 @@ static struct vgd_control *listen_on(struct rig *rig, const char *path)
                 .trace_start = start_trace,
                 .trace_stop = stop_trace,
                 .trace = fill_trace,
-                .log_level = set_level},
+                .log_level = set_level,
+                .counters = give_counters,
+                .contexts = give_contexts,
+                .errors = give_errors},
         .user = rig,
     };
     struct vgd_control *c = NULL;
@@ -260,6 +293,50 @@ TIDY_TEST(vgdctl, status_for_people_and_programs)
     cr_assert(json_object_object_get_ex(status, "version", &value));
     cr_assert_str_eq(json_object_get_string(value), "0.1.0");
     (void)json_object_put(status);
+    rig_end(rig);
+}
+
+TIDY_TEST(vgdctl, what_is_counted_and_listed)
+{
+    struct rig *rig = rig_begin();
+    cr_assert_eq(RUN(rig, "-c", rig->path, "counters"), 0, "%s", rig->err);
+    cr_assert_str_eq(rig->out, "commands:\n"
+                               "  SUBMIT_3D                 7\n"
+                               "responses: none\n"
+                               "submit_time:\n"
+                               "  count                     100\n"
+                               "  mean                      1.5 us\n"
+                               "  median                    <= 2.05 us\n"
+                               "  99 of 100                 <= 2.05 us\n"
+                               "all:\n"
+                               "  uptime_ns                 5\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "contexts"), 0, "%s", rig->err);
+    cr_assert_str_eq(
+        rig->out,
+        "        ID CAPSET IS      SUBMITS   COMMANDS      DRAWS RESOURCES   OBJECTS      BUSY  "
+        "NAME\n"
+        "         4      2 lost         11          0          0         0         0    2.5 ms  "
+        "one\n"
+        "         9      4 live          0          0          0         0         0      0 ns"
+        "  t?[2Jwo\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "errors"), 0, "%s", rig->err);
+    cr_assert_str_eq(
+        rig->out,
+        "       AGE     COUNT  COMMAND                  ANSWER                        CONTEXT  "
+        "LAST\n"
+        "     1.5 s         3  SUBMIT_3D                ERR_UNSPEC                          4  "
+        "ctx=4 is ?lost\n");
+    cr_assert_eq(RUN(rig, "-c", rig->path, "contexts", "--json"), 0, "%s", rig->err);
+    struct json_object *list = json_tokener_parse(rig->out);
+    cr_assert_eq(json_object_array_length(list), 2, "both parts: %s", rig->out);
+    (void)json_object_put(list);
+    rig->endless = true;
+    (void)RUN(rig, "-c", rig->path, "contexts");
+    assert_failed(rig, "no end");
+    rig->no_contexts = true;
+    rig->endless = false;
+    cr_assert_eq(RUN(rig, "-c", rig->path, "errors"), 0);
+    cr_assert_str_eq(rig->out, "no errors\n");
     rig_end(rig);
 }
 

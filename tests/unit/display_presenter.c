@@ -328,6 +328,60 @@ static void show_first(struct rig *rig, uint32_t idx, uint32_t res_id)
     forget(rig);
 }
 
+/* --- Who watches. --- */
+
+static struct {
+    struct vgd_presenter_look last;
+    uint32_t read_count, unread_count;
+    uint8_t first_pixel;
+} watched;
+
+static void on_look(void *user, const struct vgd_presenter_look *look)
+{
+    cr_assert_eq(user, &watched);
+    watched.last = *look;
+    if (look->pixels != NULL) {
+        watched.read_count++;
+        watched.first_pixel = look->pixels[0];
+    } else {
+        watched.unread_count++;
+    }
+}
+
+TIDY_TEST(display_presenter, who_watches_sees_what_is_read_and_what_is_not)
+{
+    struct rig *rig = rig_begin_with(true, true);
+    memset(&watched, 0, sizeof(watched));
+    vgd_presenter_watch(rig->p, on_look, &watched);
+    rig->d->ops->scanout_set(rig->d, 1, 9, NULL, rect(8, 16, 640, 480));
+    damage(rig, 1, rect(1, 2, 3, 4));
+    cr_assert(watched.unread_count == 1 && watched.read_count == 0, "nobody is connected");
+    cr_assert(watched.last.scanout_idx == 1 && watched.last.res_id == 9);
+    cr_assert(rect_is(watched.last.src, 8, 16, 640, 480) && rect_is(watched.last.rect, 1, 2, 3, 4));
+    cr_assert_null(watched.last.image);
+
+    set_state(rig, true, false, true);
+    turn(rig, 20);
+    cr_assert_geq(watched.read_count, 1, "as pixels");
+    cr_assert(rect_is(watched.last.rect, 0, 0, 640, 480));
+    cr_assert_eq(watched.first_pixel, *(rig->frames), "of the slot");
+    cr_assert_eq(watched.unread_count, 1);
+
+    set_state(rig, true, true, true);
+    rig->d->ops->scanout_set(rig->d, 0, 10, NULL, rect(0, 0, 64, 64));
+    turn(rig, 20);
+    uint32_t reads = watched.read_count;
+    damage(rig, 0, rect(0, 0, 64, 64));
+    turn(rig, 20);
+    cr_assert(watched.unread_count == 2 && watched.last.scanout_idx == 0, "as a dma-buf");
+    cr_assert_eq(watched.read_count, reads);
+
+    vgd_presenter_watch(rig->p, NULL, NULL);
+    damage(rig, 0, rect(0, 0, 64, 64));
+    cr_assert_eq(watched.unread_count, 2);
+    rig_end(rig);
+}
+
 /* --- Pixels. --- */
 
 TIDY_TEST(display_presenter, first_damage_goes_at_once)

@@ -323,6 +323,21 @@ TIDY_TEST(recording, a_worker_that_dies_instead_of_ending_it)
     rig_end(rig);
 }
 
+/* A worker that a call of the kernel holds may be in the middle of writing to the file. */
+TIDY_TEST(recording, a_worker_that_is_left_behind)
+{
+    struct rig *rig = rig_begin();
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert_eq(says(rig, RUNNING, 0, 1), VGD_OK);
+    written(rig);
+    dies(rig, &(struct vgd_worker_end){.left_behind = true, .generation = 3, .signal = SIGKILL});
+    cr_assert_eq(status(rig).state, VGD_RECORDING_FAILED);
+    cr_assert_eq(rig->over_count, 1);
+    comes(rig);
+    cr_assert_eq(status(rig).state, VGD_RECORDING_FAILED, "two would write to it");
+    rig_end(rig);
+}
+
 TIDY_TEST(recording, workers_that_die_of_it)
 {
     struct rig *rig = rig_begin();

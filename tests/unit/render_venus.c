@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Vulkan contexts over a real render server. No Vulkan driver is needed for most of this: contexts,
- * memory without an object behind it and CPU fences are the render server's own.
+ * memory without an object behind it and CPU fences are the render server's own. One file: each
+ * test is a life of that server, which takes the longest part to set up.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>

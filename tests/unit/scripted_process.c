@@ -117,6 +117,9 @@ static int worker(int link)
             return 127; /* as a child that could not become a worker */
         }
     }
+    while (told("VGD_TEST_WORKER", "stay")) {
+        (void)pause();
+    }
     return 0;
 }
 

@@ -3,6 +3,7 @@
  * Rule: what a client can make the bridge do, hold and wait for is bounded, and comes out of its
  * own share: others are served meanwhile, and none of them loses its connection for it.
  */
+#include "log.h"
 #include "vtest_fixture.h"
 
 #include <errno.h>
@@ -157,6 +158,34 @@ RULE(there_is_a_limit_to_clients)
     VGD_AUTO_FD next = client_begin(b, 4);
     cr_assert_geq(next, 0);
     vgd_fds_close(fds, VGD_VTEST_CLIENTS_MAX + 1);
+    pump(b);
+}
+
+/* Nobody keeps a place with nothing but a connection, or with half a name. */
+RULE(a_client_without_a_name_does_not_stay)
+{
+    static int fds[VGD_VTEST_CLIENTS_MAX - 1];
+    VGD_AUTO_FD named = client_begin(b, 4);
+    for (uint32_t i = 0; i < VGD_VTEST_CLIENTS_MAX - 1; i++) {
+        fds[i] = client_begin_raw(b);
+    }
+    put(fds[0], "\5\0\0", 3);
+    uint64_t end_ns = vgd_now_ns() + (VGD_VTEST_NAME_MS - 1500) * UINT64_C(1000000);
+    while (vgd_now_ns() < end_ns) {
+        vgd_loop_turn(b->loop, 50);
+    }
+    cr_assert_eq(vgd_vtest_bridge_client_count(b->bridge), VGD_VTEST_CLIENTS_MAX);
+    say_name(fds[1]);
+    end_ns = vgd_now_ns() + UINT64_C(4000000000);
+    while (vgd_vtest_bridge_client_count(b->bridge) > 2 && vgd_now_ns() < end_ns) {
+        vgd_loop_turn(b->loop, 50);
+    }
+    cr_assert_eq(vgd_vtest_bridge_client_count(b->bridge), 2);
+    cr_assert(is_dropped(fds[0]) && is_dropped(fds[2]));
+    cr_assert(is_silent(fds[1]) && is_silent(named));
+    VGD_AUTO_FD next = client_begin(b, 4);
+    cr_assert_geq(next, 0);
+    vgd_fds_close(fds, VGD_VTEST_CLIENTS_MAX - 1);
     pump(b);
 }
 

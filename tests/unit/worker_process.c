@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +22,8 @@
 #include "log.h"
 #include "render_server.h"
 #include "worker_process.h"
+
+#define HANG_MS 300u
 
 static struct {
     struct vgd_loop *loop;
@@ -33,6 +36,19 @@ static struct {
     bool virgl;    /* wanted, too */
     pid_t earlier; /* a child that is not ours to end; 0: none */
 } t;
+
+/* A process that hangs in the kernel is not to be had at will: SIGKILL does not reach this one. */
+static pid_t unkillable;
+static unsigned n_unkilled;
+
+int kill(pid_t pid, int sig)
+{
+    if (pid == unkillable && sig == SIGKILL) {
+        n_unkilled++;
+        return 0;
+    }
+    return (int)syscall(SYS_kill, pid, sig);
+}
 
 static void on_ready(void *user, const struct vgd_link_ready *ready, bool again)
 {
@@ -78,6 +94,7 @@ static void start_with(const char *worker, const char *server, const char *progr
         .require_hardware = require_hardware,
         .n_scanouts = 1,
         .restart_window_ms = 0, /* each death is bad luck */
+        .hang_ms = HANG_MS,
         .frames_fd = t.frames_fd,
         .on_ready = on_ready,
         .on_message = on_message,
@@ -484,6 +501,52 @@ Test(worker_process, an_exit_status_like_a_failed_exec)
     turn_until_ready(3);
     cr_assert(!t.end.replaced && t.end.generation == 2 && t.end.exit_status == 0 &&
               t.end.signal == SIGKILL);
+}
+
+/* A worker is told to die, by a reset of the guest or otherwise, and does not. */
+static void hangs(bool reset)
+{
+    start("stay", "");
+    turn_until_ready(1);
+    (void)setenv("VGD_TEST_WORKER", "", 1);
+    struct vgd_link_queue_start m = {.size = 64};
+    cr_assert(vgd_worker_process_send(t.p, VGD_LINK_QUEUE_START, &m, sizeof(m), NULL, 0));
+    unkillable = status().pid;
+    pid_t before = unkillable;
+    uint64_t start_ns = vgd_now_ns();
+    if (reset) {
+        vgd_worker_process_forget(t.p);
+    } else {
+        vgd_worker_process_kill(t.p, "a test");
+    }
+    turn_until_ready(2);
+    cr_assert_geq(vgd_now_ns() - start_ns, HANG_MS * 1000000ull);
+    cr_assert_eq(t.gone, 1);
+    cr_assert(t.end.left_behind && t.end.signal == SIGKILL && t.end.replaced == reset);
+    cr_assert_neq(status().pid, before);
+    cr_assert_eq(children(), 2, "it did die");
+
+    /* Looked for again and again, less and less often. */
+    n_unkilled = 0;
+    for (uint64_t end_ns = vgd_now_ns() + 1000000000; vgd_now_ns() < end_ns;) {
+        vgd_loop_turn(t.loop, 10);
+    }
+    cr_assert_geq(n_unkilled, 2);
+    cr_assert_leq(n_unkilled, 8);
+    unkillable = 0; /* the call ended, and the process with it */
+    turn_until_children(1);
+    cr_assert_eq(t.gone, 1, "told twice");
+    cr_assert_eq(t.ready, 2);
+}
+
+Test(worker_process, one_that_hangs_in_the_kernel)
+{
+    hangs(false);
+}
+
+Test(worker_process, one_that_hangs_in_the_kernel_at_a_reset)
+{
+    hangs(true);
 }
 
 /* It can write into the vault, so what it counts there decides nothing. */

@@ -36,11 +36,13 @@ void use_no_layer(void)
     set(VGD_LAYER_ENV_LAYERS, NULL);
 }
 
+uint32_t wanted_api_version = VK_API_VERSION_1_1;
+
 VkInstance open_instance(void)
 {
     VkApplicationInfo application = {
         .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
-        .apiVersion = VK_API_VERSION_1_1,
+        .apiVersion = wanted_api_version,
     };
     VkInstanceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
@@ -60,7 +62,7 @@ VkPhysicalDevice use_real_driver(VkInstance *out_instance)
     use_layer(true, NULL);
     VkApplicationInfo application = {
         .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
-        .apiVersion = VK_API_VERSION_1_1,
+        .apiVersion = wanted_api_version,
     };
     VkInstanceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,

@@ -21,6 +21,8 @@ void use_layer(bool host_memory, const char *uuid);
 void use_no_layer(void);
 
 /** Vulkan 1.1. Asserts. */
+/* What instances are made for: 1.1 unless a test says more. */
+extern uint32_t wanted_api_version;
 VkInstance open_instance(void);
 /** The layer above the first device of VK_DRIVER_FILES, or lavapipe. Skips the test where there is
  * no driver, or none that imports host pointers. */

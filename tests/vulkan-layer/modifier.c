@@ -300,6 +300,121 @@ Test(layer_modifier, a_list_and_no_layout_at_once)
     }
 }
 
+/* The functions of newer drivers that ask about an image before it is made. */
+static void set_up_newer(void)
+{
+    wanted_api_version = VK_MAKE_API_VERSION(0, 1, 4, 0);
+    set_up();
+}
+
+TestSuite(layer_modifier_newer, .init = set_up_newer, .fini = tear_down, .timeout = 60);
+
+/* NULL: not there. */
+#define DEVICE_FUNCTION(name) ((PFN_vk##name)vkGetDeviceProcAddr(d.device, "vk" #name))
+
+/* Of the picture that create() makes with a list of @modifier. */
+static VkImageCreateInfo picture_of(VkImageDrmFormatModifierListCreateInfoEXT *list,
+                                    const uint64_t *modifier)
+{
+    *list = (VkImageDrmFormatModifierListCreateInfoEXT){
+        .sType = VK_STRUCTURE_TYPE_IMAGE_DRM_FORMAT_MODIFIER_LIST_CREATE_INFO_EXT,
+        .drmFormatModifierCount = 1,
+        .pDrmFormatModifiers = modifier,
+    };
+    return (VkImageCreateInfo){
+        .sType = VK_STRUCTURE_TYPE_IMAGE_CREATE_INFO,
+        .pNext = list,
+        .imageType = VK_IMAGE_TYPE_2D,
+        .format = FORMAT,
+        .extent = {WIDTH, HEIGHT, 1},
+        .mipLevels = 1,
+        .arrayLayers = 1,
+        .samples = VK_SAMPLE_COUNT_1_BIT,
+        .tiling = VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+        .usage = VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT | VK_IMAGE_USAGE_TRANSFER_DST_BIT,
+    };
+}
+
+#ifdef VK_VERSION_1_3
+Test(layer_modifier_newer, memory_of_a_picture_that_is_not_made)
+{
+    PFN_vkGetDeviceImageMemoryRequirements ask_memory =
+        DEVICE_FUNCTION(GetDeviceImageMemoryRequirements);
+    PFN_vkGetDeviceImageSparseMemoryRequirements ask_sparse =
+        DEVICE_FUNCTION(GetDeviceImageSparseMemoryRequirements);
+    if (ask_memory == NULL || ask_sparse == NULL) {
+        cr_skip("this driver cannot be asked (maintenance4)");
+    }
+    static const uint64_t modifiers[] = {0, NOT_LINEAR};
+    for (unsigned m = 0; m < 2; m++) {
+        VkImageDrmFormatModifierListCreateInfoEXT list;
+        VkImageCreateInfo info = picture_of(&list, &modifiers[m]);
+        VkDeviceImageMemoryRequirements question = {
+            .sType = VK_STRUCTURE_TYPE_DEVICE_IMAGE_MEMORY_REQUIREMENTS, .pCreateInfo = &info};
+        VkMemoryRequirements2 answer = {.sType = VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2};
+        ask_memory(d.device, &question, &answer);
+        uint32_t count = 77;
+        ask_sparse(d.device, &question, &count, NULL);
+        cr_assert_eq(count, 0u);
+        cr_assert(info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT && info.pNext == &list,
+                  "the caller's chain is as it was");
+        if (m != 0) {
+            cr_assert_eq(answer.memoryRequirements.memoryTypeBits, 0u, "it cannot be made");
+            continue;
+        }
+        VkImage image;
+        VkMemoryRequirements made;
+        cr_assert_eq(vkCreateImage(d.device, &info, NULL, &image), VK_SUCCESS);
+        vkGetImageMemoryRequirements(d.device, image, &made);
+        cr_assert_eq(answer.memoryRequirements.size, made.size);
+        cr_assert_neq(answer.memoryRequirements.memoryTypeBits & made.memoryTypeBits, 0u);
+        vkDestroyImage(d.device, image, NULL);
+    }
+}
+#endif
+
+#ifdef VK_KHR_maintenance5
+Test(layer_modifier_newer, layout_of_a_picture_that_is_not_made)
+{
+    PFN_vkGetDeviceImageSubresourceLayoutKHR ask_layout =
+        (PFN_vkGetDeviceImageSubresourceLayoutKHR)vkGetDeviceProcAddr(
+            d.device, "vkGetDeviceImageSubresourceLayout");
+    if (ask_layout == NULL) {
+        cr_skip("this driver cannot be asked (maintenance5)");
+    }
+    static const uint64_t modifiers[] = {0, NOT_LINEAR};
+    for (unsigned m = 0; m < 2; m++) {
+        VkImageDrmFormatModifierListCreateInfoEXT list;
+        VkImageCreateInfo info = picture_of(&list, &modifiers[m]);
+        VkImageSubresource2KHR plane = {
+            .sType = VK_STRUCTURE_TYPE_IMAGE_SUBRESOURCE_2_KHR,
+            .imageSubresource = {.aspectMask = VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT},
+        };
+        VkDeviceImageSubresourceInfoKHR question = {
+            .sType = VK_STRUCTURE_TYPE_DEVICE_IMAGE_SUBRESOURCE_INFO_KHR,
+            .pCreateInfo = &info,
+            .pSubresource = &plane,
+        };
+        VkSubresourceLayout2KHR answer = {.sType = VK_STRUCTURE_TYPE_SUBRESOURCE_LAYOUT_2_KHR};
+        answer.subresourceLayout.rowPitch = 77;
+        ask_layout(d.device, &question, &answer);
+        cr_assert(info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT && info.pNext == &list &&
+                      plane.imageSubresource.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT,
+                  "what the caller has is as it was");
+        if (m != 0) {
+            cr_assert_eq(answer.subresourceLayout.rowPitch, 0u, "it cannot be made");
+            continue;
+        }
+        VkImage image;
+        cr_assert_eq(vkCreateImage(d.device, &info, NULL, &image), VK_SUCCESS);
+        VkSubresourceLayout made = layout_of(&d, image);
+        cr_assert_eq(answer.subresourceLayout.rowPitch, made.rowPitch);
+        cr_assert_eq(answer.subresourceLayout.offset, made.offset);
+        vkDestroyImage(d.device, image, NULL);
+    }
+}
+#endif
+
 Test(layer_modifier, without_the_extension_its_function_is_not_there)
 {
     struct device plain;
