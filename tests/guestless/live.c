@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -777,14 +778,58 @@ static bool reset_keeps_counters(void)
 }
 
 /* "top" tells the same, for people. */
+static bool top_tells(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static bool top_tells(const char *format, ...)
+{
+    char line[256];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    bool there = strstr(text, line) != NULL;
+    if (!there) {
+        tap_note("top does not tell: %s", line);
+    }
+    return there;
+}
+
+/* The sum of all counts in @by_name but of what begins with @but. */
+static uint64_t sum_but(struct json_object *by_name, const char *but)
+{
+    uint64_t sum = 0;
+    json_object_object_foreach(by_name, name, count)
+    {
+        sum += strncmp(name, but, strlen(but)) != 0 ? json_object_get_uint64(count) : 0;
+    }
+    return sum;
+}
+
 static bool top_is_right(void)
 {
     if (!ask("top --once --interval 0.1")) {
         tap_note("%s", text);
         return false;
     }
-    bool ok = strstr(text, "RESOURCE_UNREF") != NULL && strstr(text, "0x999") != NULL;
-    ok = ok && (!has_3d || (strstr(text, "glmark2") != NULL && strstr(text, "e?vil?\"") != NULL));
+    struct json_object *submits = at(books.commands, "SUBMIT_3D");
+    bool ok = top_tells(
+        "\ncommands   0/s (%" PRIu64 "), errors 0/s (%" PRIu64 "), flushes 0/s (%" PRIu64 ")\n",
+        sum_but(books.commands, "-"), sum_but(books.responses, "OK_"), books.flushes);
+    ok = top_tells("\nstreams    draws 0/s (%" PRIu64 "), submits 0/s (%" PRIu64
+                   "), unknown 0, refused %" PRIu64 ", commands 0/s (%" PRIu64 ")\n",
+                   books.stream_draws, json_object_get_uint64(submits), books.stream_refused,
+                   books.stream_commands) &&
+         ok;
+    ok = top_tells("\nfences     0/s (%" PRIu64 "), 0 outstanding; ", books.fences) && ok;
+    ok = top_tells("\nlive       resources %" PRIu64 ", contexts %" PRIu64 " (%" PRIu64
+                   " lost), maps 0\n",
+                   books.resources, books.contexts, books.contexts_lost) &&
+         ok;
+    ok = top_tells(" is ready, %" PRIu64 " started, %" PRIu64 " died; ", books.starts,
+                   books.deaths) &&
+         ok;
+    ok = top_tells("RESOURCE_UNREF") && top_tells("0x999") && ok;
+    ok = ok && (!has_3d || (top_tells("glmark2") && top_tells("e?vil?\"")));
     if (!ok) {
         tap_note("%s", text);
     }
@@ -823,6 +868,7 @@ static void play(bool has_exporter)
     if (has_3d) {
         (void)tap_ok(contexts_are_right(true), "contexts after the death", NULL);
     }
+    (void)tap_ok(top_is_right(), "top after the death", NULL);
     (void)tap_ok(kill_in_the_middle(), "a worker is killed while it works", NULL);
     (void)tap_ok(reset_keeps_counters(), "a reset of the guest keeps what was counted", NULL);
 }
