@@ -7,7 +7,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "guest_frontend.h"
+#include "idmap.h"
+#include "stream.h"
 #include "trace_reader.h"
+#include "venus_stream.h"
 #include "virtio_gpu.h"
 #include "wire_fields.h"
 
@@ -21,16 +25,38 @@ struct tool_filter {
     bool has_context, has_resource, has_command;
     uint32_t ctx_id, resource_id;
     uint32_t command_type;
-    uint64_t from_ns, to_ns; /* of the trace's time; to is the last one */
+    const char *stream_command; /* by its name; NULL: any. Not with has_command */
+    uint64_t from_ns, to_ns;    /* of the trace's time; to is the last one */
     uint64_t first_record, last_record;
 };
+
+/* Options of replay; some of cut. */
+struct tool_replay {
+    const char *exec;        /* a backend to start, as vgd_guest_process_start takes it */
+    const char *socket_path; /* or one to connect to; neither: the installed vgd */
+    enum vgd_guest_profile profile;
+    int log_fd;          /* for what the backend says; -1: with what we say */
+    const char *png_dir; /* NULL: no files */
+    bool png_every_flush;
+    bool compare;
+    double psnr_db;      /* what is enough */
+    uint32_t n_passes;   /* 1..TOOL_PASSES_MAX */
+    bool real_speed;     /* else as fast as it goes */
+    uint32_t timeout_ms; /* of a command */
+    uint64_t ram_bytes;  /* for backings */
+};
+#define TOOL_PASSES_MAX 10000u
 
 struct tool {
     const char *path;     /* of the trace */
     const char *out_path; /* cut, export; NULL or "-": standard output */
     struct vgd_trace_reader *reader;
     struct tool_filter filter;
-    uint64_t progress_ns; /* when it was shown last; 0: not yet */
+    struct tool_replay replay;
+    bool streams;              /* look into SUBMIT_3D */
+    struct vgd_idmap contexts; /* capset id + 1 by context, as far as tool_learn saw */
+    uint8_t *stream_bytes;     /* of the stream opened last; NULL before */
+    uint64_t progress_ns;      /* when it was shown last; 0: not yet */
     bool progress_shown;
     uint64_t meant_ids[TOOL_IDS]; /* of commands: the last ones that the filter means, by id */
     uint8_t record_body[VGD_TRACE_BODY_MAX]; /* scratch */
@@ -83,11 +109,51 @@ const struct vgd_wire_body *tool_record_body(struct tool *tool, const struct vgd
 bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
                 const struct tool_command *command);
 
+/* --- what is in SUBMIT_3D --- */
+
+/* Contexts alive at a time, as the device bounds them. */
+#define TOOL_CONTEXTS_MAX 1024u
+
+/* The commands of one stream, one after the other. */
+struct tool_stream {
+    bool is_venus; /* which of these it is */
+    struct vgd_stream virgl;
+    struct vgd_command command;
+    struct vgd_venus_stream venus;
+    struct vgd_venus_command venus_command;
+};
+
+/** Which contexts there are, from each record in order. @command may be NULL. */
+void tool_learn(struct tool *tool, const struct vgd_trace_item *item,
+                const struct tool_command *command);
+/** Learn from what is before the filter's range. For tool_begin. */
+void tool_learn_before(struct tool *tool);
+/** False: no SUBMIT_3D, or nothing in it that can be read. One at a time. */
+bool tool_stream_open(struct tool *tool, const struct vgd_trace_item *item,
+                      const struct tool_command *command, struct tool_stream *out);
+/** The next command, in s->command or s->venus_command. False at the end. */
+bool tool_stream_next(struct tool_stream *s);
+/** At the end: did it end inside a command? */
+bool tool_stream_is_cut(const struct tool_stream *s);
+/** The command as a line; as vgd_command_print. */
+size_t tool_stream_print(const struct tool_stream *s, char *out, size_t n_bytes);
+/** Is this command one that the filter means? */
+bool tool_stream_meant(const struct tool *tool, const struct tool_stream *s);
+/** Is any in the stream of @item? */
+bool tool_stream_has_meant(struct tool *tool, const struct vgd_trace_item *item,
+                           const struct tool_command *command);
+/** Is there a command of this name, in any case? */
+bool tool_is_stream_command(const char *name);
+/** Is @cmd one that draws: a draw, a clear, a blit, a grid of a compute shader? As the device
+ *  counts them. */
+bool tool_is_draw(const struct vgd_command *cmd);
+
 /* The subcommands. True: all went well. */
 bool tool_info(struct tool *tool);
 bool tool_print(struct tool *tool);
 bool tool_stats(struct tool *tool);
 bool tool_cut(struct tool *tool);
 bool tool_export(struct tool *tool);
+bool tool_replay(struct tool *tool);
 
 #endif

@@ -55,6 +55,7 @@ static void show_progress(struct tool *tool)
 
 bool tool_begin(struct tool *tool)
 {
+    tool_learn_before(tool);
     const struct tool_filter *f = &tool->filter;
     enum vgd_status st = VGD_OK;
     if (f->first_record != 0) {
@@ -178,7 +179,7 @@ bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
                 const struct tool_command *command)
 {
     const struct tool_filter *f = &tool->filter;
-    if (!f->has_context && !f->has_resource && !f->has_command) {
+    if (!f->has_context && !f->has_resource && !f->has_command && f->stream_command == NULL) {
         return true;
     }
     if (item->record.kind == VGD_TRACE_KIND_RESPONSE) {
@@ -186,10 +187,14 @@ bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
         return id != 0 && tool->meant_ids[id % TOOL_IDS] == id;
     }
     bool is_command = item->record.kind == VGD_TRACE_KIND_COMMAND;
+    bool in_stream = (f->has_resource || f->stream_command != NULL) &&
+                     tool_stream_has_meant(tool, item, command);
     bool meant =
         (!f->has_context || (is_command && command != NULL && command->hdr.ctx_id == f->ctx_id) ||
          (!is_command && has_field(tool, item, NULL, CONTEXT_FIELD, f->ctx_id))) &&
-        (!f->has_resource || has_field(tool, item, command, RESOURCE_FIELD, f->resource_id)) &&
+        (!f->has_resource || in_stream ||
+         has_field(tool, item, command, RESOURCE_FIELD, f->resource_id)) &&
+        (f->stream_command == NULL || in_stream) &&
         (!f->has_command ||
          (is_command && command != NULL && command->hdr.type == f->command_type));
     if (is_command) {
