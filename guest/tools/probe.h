@@ -38,6 +38,8 @@ struct probe {
     bool lost_ring_allowed; /* the test broke the ring on purpose */
     uint32_t maps_before;   /* in the host-visible region when the test began */
     char notes[4096];       /* diagnostics of the running test, "# ..." lines */
+    uint64_t seed;          /* of --hostile */
+    uint32_t seconds;       /* for all attacks of --hostile together */
     uint32_t next_id;       /* ids are never used twice on one connection */
 };
 
@@ -54,7 +56,7 @@ struct probe_suite {
 };
 
 extern const struct probe_suite probe_2d, probe_errors, probe_3d, probe_control, probe_rings,
-    probe_hostile_frontend, probe_blob, probe_window, probe_venus, probe_bad_vmm;
+    probe_hostile_frontend, probe_blob, probe_window, probe_venus, probe_bad_vmm, probe_hostile;
 
 /** Say what is wrong; the test has failed. */
 void probe_fail(struct probe *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
