@@ -376,15 +376,24 @@ static void run_test(struct probe *p, const struct probe_test *test)
 }
 
 static const struct probe_suite *const suites[] = {
-    &probe_2d,      &probe_errors,  &probe_3d,      &probe_blob,  &probe_window,
-    &probe_venus,   &probe_bad_vmm, &probe_control, &probe_rings, &probe_hostile_frontend,
+    &probe_2d,
+    &probe_errors,
+    &probe_3d,
+    &probe_streams,
+    &probe_blob,
+    &probe_window,
+    &probe_venus,
+    &probe_bad_vmm,
+    &probe_control,
+    &probe_rings,
+    &probe_hostile_frontend,
     &probe_hostile,
 };
 
 /* What --hostile runs: all that comes from outside and is wrong, then the attacks. */
 #define HOSTILE_WORDS                                                                              \
     "errors/,rings/,frontend/,vmm/,blob/,window/,venus/,-errors,3d/bad-streams,3d/foreign-"        \
-    "resource,3d/rewritten-stream,2d/edid-bad-scanout,2d/unref-while-shown,2d/flush-unshown,"      \
+    "resource,streams/,2d/edid-bad-scanout,2d/unref-while-shown,2d/flush-unshown,"                 \
     "2d/cursor-bad,2d/cursor-resource-freed,2d/display-,control/reset,control/pause,hostile/"
 #define HOSTILE_SECONDS 60u
 
@@ -516,6 +525,7 @@ int main(int argc, char **argv)
                 }
                 n++;
                 if (pass == 0) {
+                    p.attacks_count += suites[s] == &probe_hostile;
                     continue;
                 }
                 if (list) {

@@ -32,8 +32,7 @@ static const uint32_t odd_numbers[] = {
 };
 /* Sides of pictures: none between 257 and 65535, since a guest may really have a gigabyte, and the
  * machine that runs this may not. */
-static const uint32_t sides[] = {0,   1,   2,       15,         16,         64,        100,
-                                 255, 256, 0x10000, 0x40000000, 0x80000000, 0xffffffff};
+static const uint32_t sides[] = {1, 2, 15, 16, 64, 64, 64, 64, 100, 255, 256, 0, 0x10000};
 static const uint32_t formats[] = {1, 2, 3, 4, 67, 68, 121, 134, 0, 5, 16, 18, 31, 64, 255, 0xffff};
 static const uint32_t capsets[] = {0, 1, 2, 3, 4, 5, 6, 255, 0x80000001};
 
@@ -237,18 +236,24 @@ uint32_t hostile_stream_make(struct hostile_rng *r, uint32_t *out)
     struct vgd_virgl_stream s = {0};
     uint32_t pieces = 1 + hostile_below(r, 3);
     for (uint32_t piece = 0; piece < pieces; piece++) {
-        uint32_t id = hostile_below(r, HOSTILE_IDS);
+        /* Mostly one of the textures that are there (odd ids; even ones are buffers). */
+        uint32_t id =
+            hostile_one_in(r, 8) ? hostile_below(r, HOSTILE_IDS) : 1 + 2 * hostile_below(r, 4);
+        uint32_t format = hostile_one_in(r, 4) ? PICK(r, formats) : 1;
         switch (hostile_below(r, 5)) {
         case 0:
-            vgd_virgl_triangle_setup(&s, id, PICK(r, formats), 64, 64, 1 + id / 2, true);
+            vgd_virgl_triangle_setup(&s, id, format, 64, 64, 1 + id, true);
             vgd_virgl_draw_triangles(&s, hostile_below(r, 4), hostile_below(r, 64));
             break;
-        case 1: {
+        case 1:
+        case 2: {
             static const float grey[4] = {0.5f, 0.5f, 0.5f, 1.0f};
-            vgd_virgl_create_surface(&s, 1 + id, id, PICK(r, formats));
+            vgd_virgl_create_surface(&s, 1 + id, id, format);
             vgd_virgl_set_framebuffer(&s, 1 + id);
             vgd_virgl_clear_color(&s, grey);
-            vgd_virgl_destroy_object(&s, VGD_VIRGL_OBJECT_SURFACE, 1 + hostile_below(r, 8));
+            if (hostile_one_in(r, 3)) {
+                vgd_virgl_destroy_object(&s, VGD_VIRGL_OBJECT_SURFACE, 1 + id);
+            }
             break;
         }
         default: {
@@ -267,7 +272,7 @@ uint32_t hostile_stream_make(struct hostile_rng *r, uint32_t *out)
     n = n < HOSTILE_STREAM_DWORDS ? n : HOSTILE_STREAM_DWORDS;
     if (n > 0) {
         memcpy(out, s.dwords, (size_t)4 * n);
-        for (uint32_t flips = hostile_below(r, 4); flips > 0; flips--) {
+        for (uint32_t flips = hostile_one_in(r, 2) ? hostile_below(r, 4) : 0; flips > 0; flips--) {
             uint32_t at = hostile_below(r, n);
             out[at] =
                 hostile_one_in(r, 2) ? out[at] ^ 1u << hostile_below(r, 32) : PICK(r, odd_numbers);
