@@ -45,6 +45,7 @@ struct resource {
     struct vgd_rect dirty; /* 2D, in_virgl: what GL has not seen yet; empty: nothing */
     struct vgd_pixels shadow;
     uint32_t format, target, w, h, depth, array_size, last_level;
+    bool is_multisampled;    /* pixels of it cannot be moved, only resolved into another */
     const struct iovec *iov; /* borrowed from the device; NULL: no backing */
     uint32_t n_iov;
     uint64_t iov_bytes;

@@ -174,6 +174,7 @@ enum vgd_status vgd_virgl_resource_create_3d(struct vgd_render *r,
         .depth = cmd->depth,
         .array_size = cmd->array_size,
         .last_level = cmd->last_level,
+        .is_multisampled = cmd->nr_samples > 1,
     };
     st = vgd_idmap_add(&v->resources, cmd->resource_id, res);
     if (st != VGD_OK) {

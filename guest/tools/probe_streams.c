@@ -412,6 +412,8 @@ static void odd_textures(struct probe *p)
                 PROBE_CHECK(p, got != 0);
                 if (i == 0) {
                     PROBE_CHECK(p, (got == VGD_RESP_OK_NODATA) == (n_short == 0));
+                } else if (create.nr_samples > 1) {
+                    probe_err(p, "a transfer of a multisampled texture", got);
                 }
                 uint32_t behind = 0;
                 uint32_t poison = 0;
