@@ -44,7 +44,8 @@ struct resource {
     bool gl_newer;         /* 2D: GL may have changed it since the shadow was written */
     struct vgd_rect dirty; /* 2D, in_virgl: what GL has not seen yet; empty: nothing */
     struct vgd_pixels shadow;
-    uint32_t format, target, w, h, depth, array_size, last_level, nr_samples, bind;
+    uint32_t format, target, w, h, depth, array_size, last_level, bind;
+    uint32_t nr_samples; /* more than 1: pixels of it cannot be moved, only resolved into another */
     const struct iovec *iov; /* borrowed from the device; NULL: no backing */
     uint32_t n_iov;
     uint64_t iov_bytes;

@@ -114,7 +114,8 @@ enum vgd_status vgd_virgl_transfer_to_host_2d(struct vgd_render *r, uint32_t res
     }
     if (!res->is_2d) {
         /* Linux does this to 3D resources that it scans out from the CPU. */
-        if (res->target != TARGET_2D || vgd_virgl_linear_format(res->format) == 0) {
+        if (res->target != TARGET_2D || res->nr_samples > 1 ||
+            vgd_virgl_linear_format(res->format) == 0) {
             return VGD_RANGE;
         }
         uint64_t stride_bytes = (uint64_t)res->w * VGD_BYTES_PER_PIXEL;
@@ -157,6 +158,10 @@ static enum vgd_status check_transfer(const struct resource *res,
     const struct vgd_box *b = &cmd->box;
     if (cmd->level > res->last_level) {
         return VGD_RANGE;
+    }
+    if (res->nr_samples > 1) {
+        return VGD_RANGE; /* GL has no such transfer; the library's reads would give its heap away
+                           */
     }
     bool buffer = res->target == TARGET_BUFFER;
     uint32_t w = minify(res->w, cmd->level);
@@ -280,7 +285,8 @@ enum vgd_status vgd_virgl_read_pixels(struct vgd_render *r, uint32_t res_id,
         return vgd_pixels_read(&res->shadow, rect, out, stride_bytes);
     }
     uint32_t format = vgd_virgl_linear_format(res->format);
-    if (format == 0 || (res->target != TARGET_2D && res->target != TARGET_RECT)) {
+    if (format == 0 || res->nr_samples > 1 ||
+        (res->target != TARGET_2D && res->target != TARGET_RECT)) {
         return VGD_UNSUPPORTED;
     }
     if (!vgd_pixels_rect_fits(rect, res->w, res->h) || stride_bytes > UINT32_MAX) {

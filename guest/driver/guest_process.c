@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fd.h"
 #include "log.h"
@@ -454,4 +455,22 @@ int64_t vgd_guest_private_dirty_kib(pid_t pid)
     }
     (void)fclose(file);
     return kib;
+}
+
+int64_t vgd_guest_cpu_ms(pid_t pid)
+{
+    char path[64];
+    char text[1024];
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    VGD_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    text[got > 0 ? got : 0] = '\0';
+    const char *at = strrchr(text, ')'); /* a name may hold anything, brackets too */
+    long user = 0;
+    long kernel = 0;
+    if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user,
+                             &kernel) != 2) {
+        return 0;
+    }
+    return (int64_t)(user + kernel) * 1000 / sysconf(_SC_CLK_TCK);
 }

@@ -61,5 +61,7 @@ void vgd_guest_raise_files(void);
 int vgd_guest_fd_count(pid_t pid);
 /** Private_Dirty in KiB, -1 likewise. */
 int64_t vgd_guest_private_dirty_kib(pid_t pid);
+/** CPU time so far, of all threads, in ms; 0 when the process is gone. */
+int64_t vgd_guest_cpu_ms(pid_t pid);
 
 #endif

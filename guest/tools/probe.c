@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "fd.h"
@@ -375,16 +376,35 @@ static void run_test(struct probe *p, const struct probe_test *test)
 }
 
 static const struct probe_suite *const suites[] = {
-    &probe_2d,    &probe_errors,  &probe_3d,      &probe_blob,  &probe_window,
-    &probe_venus, &probe_bad_vmm, &probe_control, &probe_rings, &probe_hostile_frontend,
+    &probe_2d,
+    &probe_errors,
+    &probe_3d,
+    &probe_streams,
+    &probe_blob,
+    &probe_window,
+    &probe_venus,
+    &probe_bad_vmm,
+    &probe_control,
+    &probe_rings,
+    &probe_hostile_frontend,
+    &probe_hostile,
 };
+
+/* What --hostile runs: all that comes from outside and is wrong, then the attacks. */
+#define HOSTILE_WORDS                                                                              \
+    "errors/,rings/,frontend/,vmm/,blob/,window/,venus/,-errors,3d/bad-streams,3d/foreign-"        \
+    "resource,streams/,2d/edid-bad-scanout,2d/unref-while-shown,2d/flush-unshown,"                 \
+    "2d/cursor-bad,2d/cursor-resource-freed,2d/display-,control/reset,control/pause,hostile/"
+#define HOSTILE_SECONDS 60u
 
 static const char usage[] =
     "usage: vgd-probe --socket-path=PATH | --exec='BACKEND ARGS with {fd} or {socket}'\n"
     "                 [--profile=qemu-11.1|qemu-10.0|qemu-11.2|qemu-generic] [--log=FILE]\n"
     "                 [--filter=WORD[,WORD...]] [--skip=WORD[,WORD...]] [--list]\n"
+    "                 [--hostile [--seconds=N] [--seed=N]]\n"
     "Runs a conformance test of a vhost-user-gpu backend and prints TAP. With --exec each test\n"
-    "gets a fresh backend; leading NAME=VALUE words of the command go to its environment.\n";
+    "gets a fresh backend; leading NAME=VALUE words of the command go to its environment.\n"
+    "--hostile: only what is wrong on purpose, then attacks at random for N seconds (60).\n";
 
 static bool matches(const char *words, const char *name)
 {
@@ -410,6 +430,9 @@ int main(int argc, char **argv)
         {"log", required_argument, NULL, 'l'},
         {"list", no_argument, NULL, 'L'},
         {"profile", required_argument, NULL, 'p'},
+        {"hostile", no_argument, NULL, 'H'},
+        {"seconds", required_argument, NULL, 'S'},
+        {"seed", required_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -417,6 +440,9 @@ int main(int argc, char **argv)
     const char *filter = NULL;
     const char *skip = NULL;
     bool list = false;
+    bool hostile = false;
+    p.seconds = HOSTILE_SECONDS;
+    p.seed = vgd_now_ns() & 0xffffffff;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
@@ -448,6 +474,15 @@ int main(int argc, char **argv)
         case 'L':
             list = true;
             break;
+        case 'H':
+            hostile = true;
+            break;
+        case 'S':
+            p.seconds = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'r':
+            p.seed = strtoull(optarg, NULL, 0);
+            break;
         default:
             (void)fputs(usage, option == 'h' ? stdout : stderr);
             return option == 'h' ? 0 : 2;
@@ -456,6 +491,13 @@ int main(int argc, char **argv)
     if (!list && (p.exec == NULL) == (p.socket_path == NULL)) {
         (void)fputs(usage, stderr);
         return 2;
+    }
+    if (hostile && filter == NULL) {
+        filter = HOSTILE_WORDS;
+    }
+    if (hostile && p.log_fd < 0) {
+        p.log_fd = memfd_create("log", MFD_CLOEXEC); /* how much is written to it is looked at */
+        (void)fcntl(p.log_fd, F_SETFL, O_APPEND);
     }
     (void)signal(SIGPIPE, SIG_IGN);
     /* Each mapping of the host-visible region is a descriptor here, too. */
@@ -469,16 +511,21 @@ int main(int argc, char **argv)
         uint32_t n_skipped = 0;
         if (pass == 1 && !list) {
             (void)printf("TAP version 13\n1..%u\n", n_wanted);
+            if (hostile) {
+                (void)printf("# --seed=%llu --seconds=%u\n", (unsigned long long)p.seed, p.seconds);
+            }
         }
         for (size_t s = 0; s < sizeof(suites) / sizeof(suites[0]); s++) {
             for (uint32_t t = 0; t < suites[s]->n_tests; t++) {
                 const struct probe_test *test = &suites[s]->tests[t];
-                if ((filter != NULL && !matches(filter, test->name)) ||
+                if ((suites[s] == &probe_hostile && !hostile) ||
+                    (filter != NULL && !matches(filter, test->name)) ||
                     (skip != NULL && matches(skip, test->name))) {
                     continue;
                 }
                 n++;
                 if (pass == 0) {
+                    p.attacks_count += suites[s] == &probe_hostile;
                     continue;
                 }
                 if (list) {

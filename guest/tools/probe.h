@@ -35,10 +35,12 @@ struct probe {
     struct vgd_guest_process process;
     struct vgd_guest_gpu *gpu; /* the guest of the running test */
     bool failed, skipped;
-    bool lost_ring_allowed; /* the test broke the ring on purpose */
-    uint32_t maps_before;   /* in the host-visible region when the test began */
-    char notes[4096];       /* diagnostics of the running test, "# ..." lines */
-    uint32_t next_id;       /* ids are never used twice on one connection */
+    bool lost_ring_allowed;          /* the test broke the ring on purpose */
+    uint32_t maps_before;            /* in the host-visible region when the test began */
+    char notes[4096];                /* diagnostics of the running test, "# ..." lines */
+    uint64_t seed;                   /* of --hostile */
+    uint32_t seconds, attacks_count; /* of --hostile: for all together, and how many */
+    uint32_t next_id;                /* ids are never used twice on one connection */
 };
 
 struct probe_test {
@@ -54,7 +56,8 @@ struct probe_suite {
 };
 
 extern const struct probe_suite probe_2d, probe_errors, probe_3d, probe_control, probe_rings,
-    probe_hostile_frontend, probe_blob, probe_window, probe_venus, probe_bad_vmm;
+    probe_hostile_frontend, probe_blob, probe_window, probe_venus, probe_bad_vmm, probe_streams,
+    probe_hostile;
 
 /** Say what is wrong; the test has failed. */
 void probe_fail(struct probe *p, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -526,6 +526,37 @@ static void display_stalled(struct probe *p)
     probe_image_destroy(p, &img);
 }
 
+static void display_stalled_reset(struct probe *p)
+{
+    /* The guest is reset while pictures wait for a display that is not read, and one is half sent.
+     */
+    struct probe_image img;
+    PROBE_REQUIRE(p, probe_image_create(p, &img, B8G8R8X8, 1024, 768, 1, 72));
+    for (uint32_t round = 0; round < 3; round++) {
+        PROBE_OK(p, vgd_guest_set_scanout(p->gpu, 0, img.res_id, probe_whole(&img)));
+        vgd_guest_display_stall(vgd_guest_gpu_display(p->gpu), true);
+        for (uint32_t i = 0; i < 10; i++) {
+            PROBE_OK(p, vgd_guest_transfer_2d(p->gpu, img.res_id, probe_whole(&img), 0));
+            PROBE_OK(p, vgd_guest_flush(p->gpu, img.res_id, probe_whole(&img)));
+        }
+        uint64_t start_ns = vgd_now_ns();
+        PROBE_REQUIRE(p, vgd_guest_gpu_reset(p->gpu) == VGD_OK);
+        uint64_t took_ms = (vgd_now_ns() - start_ns) / 1000000;
+        if (took_ms > 2000) {
+            probe_fail(p, "the reset took %llu ms", (unsigned long long)took_ms);
+        }
+        vgd_guest_display_stall(vgd_guest_gpu_display(p->gpu), false);
+        PROBE_OK(p, vgd_guest_create_2d(p->gpu, img.res_id, B8G8R8X8, 1024, 768));
+        PROBE_OK(p,
+                 vgd_guest_attach(p->gpu, img.res_id, img.backing.entries, img.backing.n_entries));
+        PROBE_OK(p, vgd_guest_set_scanout(p->gpu, 0, img.res_id, probe_whole(&img)));
+        probe_image_paint(p, &img, 73 + round);
+        (void)probe_image_show(p, &img, probe_whole(&img));
+        probe_expect_picture(p, 0, &img, probe_whole(&img));
+    }
+    probe_image_destroy(p, &img);
+}
+
 static void display_replaced(struct probe *p)
 {
     struct probe_image img;
@@ -587,6 +618,8 @@ static const struct probe_test tests[] = {
     {"2d/cursor-bad", cursor_bad, PROBE_ANY},
     {"2d/cursor-resource-freed", cursor_resource_freed, PROBE_ANY},
     {"2d/display-stalled", display_stalled, PROBE_ANY, .config = {.command_timeout_ms = 3000}},
+    {"2d/display-stalled-reset", display_stalled_reset, PROBE_EXEC | PROBE_DISPLAY,
+     .config = {.command_timeout_ms = 3000}},
     {"2d/display-replaced", display_replaced, PROBE_ANY},
     {"2d/display-closed", display_closed, PROBE_EXEC},
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The device's life: configuration, start in every way QEMU starts it, fences, pause, reset. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -267,6 +268,75 @@ static void paused_is_silent(struct probe *p)
     vgd_guest_gpu_end(p->gpu, cmd);
 }
 
+/* ADD_MEM_REG or REM_MEM_REG; true when the backend says that it did so. */
+static bool slot(struct probe *p, uint32_t request, const struct vgd_vu_mem_region *region,
+                 const int *fds, uint32_t n_fds)
+{
+    uint8_t payload[64];
+    struct vgd_writer w = vgd_writer_of(payload, sizeof(payload));
+    vgd_write_le64(&w, 0);
+    vgd_vu_mem_region_encode(&w, region);
+    struct vgd_vu_message reply;
+    if (vgd_guest_frontend_ask(vgd_guest_gpu_frontend(p->gpu), request, true, payload,
+                               (uint32_t)vgd_writer_used(&w), fds, n_fds, &reply) != VGD_OK) {
+        if (!p->lost_ring_allowed) {
+            probe_fail(p, "no reply to %s", vgd_vu_request_name(request));
+        }
+        return false;
+    }
+    struct vgd_reader r = vgd_reader_of(reply.payload, reply.hdr.size_bytes);
+    struct vgd_vu_u64 failed = {1};
+    bool decoded = vgd_vu_u64_decode(&r, &failed) == VGD_OK;
+    vgd_vu_message_finish(&reply);
+    return decoded && failed.value == 0;
+}
+
+/* A region that comes and goes beside RAM, also while a resource lies in it. */
+static void memory_slots(struct probe *p)
+{
+    struct vgd_guest_frontend *fe = vgd_guest_gpu_frontend(p->gpu);
+    if ((vgd_guest_frontend_acked_protocol(fe) & 1u << VGD_VU_F_CONFIGURE_MEM_SLOTS) == 0) {
+        probe_skip(p, "CONFIGURE_MEM_SLOTS is not negotiated");
+        return;
+    }
+    VGD_AUTO_FD file = vgd_memfd_create("slot", 1u << 20);
+    VGD_AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    PROBE_REQUIRE(p, file >= 0 && null >= 0);
+    const struct vgd_guest_region *ram = vgd_guest_ram_region(vgd_guest_gpu_ram(p->gpu), 0);
+    const struct vgd_vu_mem_region region = {
+        .gpa = UINT64_C(1) << 40,
+        .size_bytes = 1u << 20,
+        .user_addr = (uint64_t)(uintptr_t)ram->map + (UINT64_C(1) << 38),
+    };
+    int fds_before = 0;
+    struct vgd_rect rect = {.w_px = 64, .h_px = 64};
+    struct vgd_mem_entry entry = {region.gpa, 64 * 64 * 4};
+    uint32_t id = probe_id(p);
+    for (uint32_t round = 0; round < 3; round++) {
+        PROBE_CHECK(p, slot(p, VGD_VU_ADD_MEM_REG, &region, &file, 1));
+        PROBE_OK(p, vgd_guest_create_2d(p->gpu, id, B8G8R8X8, 64, 64));
+        PROBE_OK(p, vgd_guest_attach(p->gpu, id, &entry, 1));
+        PROBE_OK(p, vgd_guest_transfer_2d(p->gpu, id, rect, 0));
+        /* In use; and some front-ends send the file once more. */
+        PROBE_CHECK(p, slot(p, VGD_VU_REM_MEM_REG, &region, &null, round % 2));
+        probe_err(p, "a transfer from memory that is gone",
+                  vgd_guest_transfer_2d(p->gpu, id, rect, 0));
+        PROBE_CHECK(p, slot(p, VGD_VU_ADD_MEM_REG, &region, &file, 1));
+        PROBE_OK(p, vgd_guest_unref(p->gpu, id));
+        PROBE_CHECK(p, slot(p, VGD_VU_REM_MEM_REG, &region, NULL, 0));
+        if (p->exec != NULL && round == 0) {
+            fds_before = vgd_guest_fd_count(p->process.pid);
+        }
+    }
+    if (p->exec != NULL) {
+        PROBE_CHECK(p, vgd_guest_fd_count(p->process.pid) == fds_before);
+    }
+    probe_goes_on(p);
+    /* What is not there cannot go: refused, or the end of the connection. */
+    p->lost_ring_allowed = true;
+    PROBE_CHECK(p, !slot(p, VGD_VU_REM_MEM_REG, &region, NULL, 0));
+}
+
 static void reset_leaves_nothing(struct probe *p)
 {
     struct vgd_guest_frontend *fe = vgd_guest_gpu_frontend(p->gpu);
@@ -357,6 +427,7 @@ static const struct probe_test tests[] = {
             .separate_files = true)},
     {"control/regions-touching", touching_regions, PROBE_EXEC,
      CONFIG(.ram_bytes = 64u << 20, .n_regions = 2, .separate_files = true)},
+    {"control/memory-slots", memory_slots, PROBE_EXEC},
     {"control/fence-echo", fence_echo, PROBE_ANY},
     {"control/pause-resume", pause_resume, PROBE_ANY},
     {"control/pause-in-flight", pause_in_flight, PROBE_ANY},

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import cases
+
 HERE = pathlib.Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 IMAGE = CHECKOUT / "guest" / "image"
@@ -82,6 +84,7 @@ class Checker:
         out = subprocess.run([str(IMAGE / "enter"), "--print-build"], stdout=subprocess.PIPE, text=True, check=True)
         self.folder = pathlib.Path(out.stdout.strip())
         self.ran = {s: 0 for s in suites}
+        self.cases = cases.Ran()
 
     def build(self, build):
         env = dict(os.environ)
@@ -111,6 +114,7 @@ class Checker:
         before = (self.tally.passed, len(self.tally.failures), len(self.tally.skips))
         for test in tests:
             self.count(build, suite, test)
+            self.cases.add_meson(suite, test)
         p, f, s = (self.tally.passed - before[0], len(self.tally.failures) - before[1], len(self.tally.skips) - before[2])
         if r.returncode and not f:
             self.tally.fail("%s/%s" % (build.name, suite), r.stdout)
@@ -178,8 +182,19 @@ class Checker:
             else:
                 self.tally.failures.append("e2e/%s" % test["name"])
             self.ran["e2e"] += test["result"] != "skipped"
+            if not self.e2e_names:
+                self.cases.add_e2e(test)
         if r.returncode and all(t["result"] != "failed" for t in tests):
             self.tally.fail("e2e (status %d)" % r.returncode)
+
+    def judge_cases(self):
+        """Each case of the security list has tests that really ran; those without are told, and counted as skipped."""
+        _, registry = cases.load()
+        verdict = cases.judge(registry, self.cases, everywhere=self.only is None)
+        self.tally.skips += verdict.skips
+        for each in verdict.failures:
+            self.tally.fail(each)
+        self.tally.say(verdict.summary())
 
     def run(self):
         wanted = [b for b in BUILDS if self.only in (None, "native" if b.native else "sysroot")]
@@ -200,6 +215,8 @@ class Checker:
         for suite, n in self.ran.items():
             if n == 0:
                 self.tally.fail("%s: no test ran" % suite)
+        if not self.e2e_names:
+            self.judge_cases()
         t = self.tally
         if t.skips:
             print("skipped:\n    " + "\n    ".join(t.skips))

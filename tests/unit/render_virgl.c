@@ -528,6 +528,38 @@ Test(render_virgl, hostile_transfers_leave_the_context_working)
     expect_colour(1, 0, 0, 255);
 }
 
+/* OpenGL has no transfers of them, and what the library then hands out is its heap (case G11). */
+Test(render_virgl, multisampled_textures_are_not_moved)
+{
+    uint8_t backing[SIDE * SIDE * 4];
+    uint8_t out[SIDE * SIDE * 4];
+    memset(backing, 0x33, sizeof(backing));
+    memset(out, 0x33, sizeof(out));
+    struct iovec iov = {.iov_base = backing, .iov_len = sizeof(backing)};
+    struct vgd_cmd_resource_create_3d many = texture(1, 0);
+    many.nr_samples = 4;
+    many.bind = BIND_RENDER_TARGET;
+    context(1);
+    if (r->ops->resource_create_3d(r, &many) != VGD_OK) {
+        cr_skip("no multisampled textures here");
+    }
+    cr_assert_eq(r->ops->resource_attach(r, 1, &iov, 1), VGD_OK);
+    cr_assert_eq(r->ops->context_attach(r, 1, 1), VGD_OK);
+    const struct vgd_cmd_transfer_host_3d move = {
+        .box = {.w = SIDE, .h = SIDE, .d = 1}, .resource_id = 1, .stride_bytes = SIDE * 4};
+    cr_expect_eq(r->ops->transfer_to_host_3d(r, 1, &move), VGD_RANGE);
+    cr_expect_eq(r->ops->transfer_from_host_3d(r, 1, &move), VGD_RANGE);
+    cr_expect_eq(r->ops->transfer_to_host_2d(r, 1, whole, 0), VGD_RANGE);
+    cr_expect_eq(r->ops->read_pixels(r, 1, NULL, whole, out, SIDE * 4), VGD_UNSUPPORTED);
+    for (size_t i = 0; i < sizeof(backing); i++) {
+        cr_assert(backing[i] == 0x33 && out[i] == 0x33);
+    }
+    create_texture(2, 0);
+    cr_assert_eq(r->ops->context_attach(r, 1, 2), VGD_OK);
+    cr_assert_eq(clear(1, 2, 10, 1.0f, 0.0f, 0.0f), VGD_OK);
+    expect_colour(2, 0, 0, 255);
+}
+
 Test(render_virgl, a_bad_stream_is_an_error_for_its_context_only)
 {
     context(1);
