@@ -297,15 +297,18 @@ static void window_map(void *user, uint64_t token, uint64_t offset_bytes, uint64
 static void window_unmap(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes)
 {
     (void)user;
-    bool found = false;
-    for (uint32_t i = 0; i < s.ranges_count && !found; i++) {
+    struct range *found = NULL; /* rather this worker's than one that a dead one left there */
+    for (uint32_t i = 0; i < s.ranges_count; i++) {
         struct range *r = &s.ranges[i];
-        found = r->offset_bytes == offset_bytes && r->len_bytes == len_bytes && !r->unmapping;
-        r->unmapping = r->unmapping || found;
+        bool fits = r->offset_bytes == offset_bytes && r->len_bytes == len_bytes && !r->unmapping;
+        found = fits && (found == NULL || found->old) ? r : found;
+    }
+    if (found != NULL) {
+        found->unmapping = true;
     }
     /* What a dead worker was asked for may be there: it is taken out all the same. */
-    assert(found || s.failing || s.no_model);
-    if (!found && s.failing) {
+    assert(found != NULL || s.failing || s.no_model);
+    if (found == NULL && s.failing) {
         assert(s.ranges_count < RANGES_MAX);
         s.ranges[s.ranges_count++] =
             (struct range){.offset_bytes = offset_bytes, .len_bytes = len_bytes, .unmapping = true};
