@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
 #define OWN_BYTES 4u
 #define INPUT_BYTES_MAX 65536u
-#define BATCH_INPUTS 2000u /* a child's life */
+#define BATCH_INPUTS 4000u /* a child's life */
+#define CONTEXT_INPUTS 64u /* a context's: making one takes longer than most streams */
 #define START_MS 60000     /* a cold start of a GL driver */
 #define ANSWER_MS 15000    /* of one stream: a loop in a shader takes as long as llvmpipe likes */
 #define EXIT_SKIP 77       /* meson's */
@@ -58,7 +61,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 #define UNDER_TSAN false
 #endif
 
-/* What the child says, one byte each. */
+/* What the child is told, and what it says, one byte each. */
+enum told {
+    GO_ON = 'o',
+    GO_FRESH = 'f', /* in a fresh context */
+};
+
 enum said {
     SAID_READY = 'r',
     SAID_NO_GL = 'n',
@@ -70,6 +78,12 @@ static struct {
     int socket;
     uint8_t *input; /* shared: u32 bytes, then the input */
     unsigned inputs_left;
+    /* Since the context was made. */
+    struct {
+        uint8_t *bytes; /* owned */
+        size_t n_bytes;
+    } history[CONTEXT_INPUTS];
+    unsigned context_inputs;
 } parent = {.socket = -1};
 
 /* --- in the child: a device --- */
@@ -224,29 +238,39 @@ static bool child_start(void)
     return true;
 }
 
-/* A context with everything attached, the stream, a fence behind it, and the end of the context. */
-static void child_run(const uint8_t *stream, uint32_t n_bytes)
+/* A fresh context with everything attached. */
+static void child_context(void)
 {
+    static bool has_context;
+    uint32_t resp;
+    if (has_context) {
+        struct vgd_writer end = command(VGD_CMD_CTX_DESTROY, 0);
+        resp = execute(&end);
+        assert(resp == VGD_RESP_OK_NODATA);
+    }
+    has_context = true;
     struct vgd_cmd_ctx_create create = {.name_len_bytes = 4, .debug_name = "fuzz"};
     struct vgd_writer w = command(VGD_CMD_CTX_CREATE, 0);
     vgd_cmd_ctx_create_encode(&w, &create);
-    uint32_t resp = execute(&w);
+    resp = execute(&w);
     assert(resp == VGD_RESP_OK_NODATA);
+    (void)resp;
     for (uint32_t id = 1; id <= 6; id++) {
         w = command(VGD_CMD_CTX_ATTACH_RESOURCE, 0);
         struct vgd_cmd_ctx_resource attach = {.resource_id = id};
         vgd_cmd_ctx_resource_encode(&w, &attach);
         (void)execute(&w);
     }
-    w = command(VGD_CMD_SUBMIT_3D, VGD_FLAG_FENCE);
+}
+
+/* The stream, and a fence behind it. */
+static void child_run(const uint8_t *stream, uint32_t n_bytes)
+{
+    struct vgd_writer w = command(VGD_CMD_SUBMIT_3D, VGD_FLAG_FENCE);
     struct vgd_cmd_submit_3d submit = {.size_bytes = n_bytes};
     vgd_cmd_submit_3d_encode(&w, &submit);
     vgd_write_bytes(&w, stream, n_bytes);
     (void)execute(&w); /* refused or not: it was answered */
-    w = command(VGD_CMD_CTX_DESTROY, 0);
-    resp = execute(&w);
-    assert(resp == VGD_RESP_OK_NODATA);
-    (void)resp;
 }
 
 static void child_dies(int signal_number)
@@ -261,6 +285,9 @@ static void child_main(int socket)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* Contexts come and go: their memory stays, instead of being asked of the kernel each time. */
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     void *frame;
     (void)backtrace(&frame, 1); /* loads what it needs */
     for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++) {
@@ -274,6 +301,9 @@ static void child_main(int socket)
         }
         uint32_t n_bytes;
         memcpy(&n_bytes, parent.input, sizeof(n_bytes));
+        if (go == GO_FRESH) {
+            child_context();
+        }
         child_run(parent.input + sizeof(n_bytes), n_bytes);
         said = SAID_DONE;
     }
@@ -317,6 +347,7 @@ static void need_child(void)
         return;
     }
     child_end();
+    parent.context_inputs = 0;
     if (parent.input == NULL) {
         parent.input = mmap(NULL, INPUT_BYTES_MAX + 4, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -343,8 +374,8 @@ static void need_child(void)
     assert(said == SAID_READY);
 }
 
-/* An input that ended the child. */
-static void death(const uint8_t *data, size_t len_bytes)
+/* The last input has ended the child. */
+static void death(void)
 {
     const char *folder = getenv("VGD_FUZZ_DEATHS");
     child_end();
@@ -354,12 +385,33 @@ static void death(const uint8_t *data, size_t len_bytes)
     }
     static unsigned count;
     char path[4096];
-    (void)snprintf(path, sizeof(path), "%s/death-%d-%u", folder, (int)getpid(), count++);
-    FILE *f = fopen(path, "wbe");
-    if (f != NULL) {
-        (void)fwrite(data, 1, len_bytes, f);
-        (void)fclose(f);
+    int n = snprintf(path, sizeof(path), "%s/death-%d-%u", folder, (int)getpid(), count++);
+    assert(n > 0 && (size_t)n < sizeof(path) - 16);
+    (void)mkdir(path, 0700);
+    for (unsigned i = 0; i < parent.context_inputs; i++) {
+        (void)snprintf(path + n, sizeof(path) - (size_t)n, "/%03u", i);
+        FILE *f = fopen(path, "wbe");
+        if (f != NULL) {
+            (void)fwrite(parent.history[i].bytes, 1, parent.history[i].n_bytes, f);
+            (void)fclose(f);
+        }
     }
+    parent.context_inputs = 0;
+}
+
+/* True: the input begins a new context. */
+static bool remember(const uint8_t *data, size_t len_bytes)
+{
+    if (parent.context_inputs == CONTEXT_INPUTS) {
+        parent.context_inputs = 0;
+    }
+    unsigned i = parent.context_inputs++;
+    free(parent.history[i].bytes);
+    parent.history[i].bytes = malloc(len_bytes);
+    assert(parent.history[i].bytes != NULL);
+    memcpy(parent.history[i].bytes, data, len_bytes);
+    parent.history[i].n_bytes = len_bytes;
+    return i == 0;
 }
 
 /* For libFuzzer: which kinds of commands and faults a stream has. */
@@ -385,12 +437,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     uint32_t n_bytes = (uint32_t)(len_bytes - OWN_BYTES) / 4 * 4;
     memcpy(parent.input, &n_bytes, sizeof(n_bytes));
     memcpy(parent.input + sizeof(n_bytes), data + OWN_BYTES, n_bytes);
+    bool fresh = remember(data, len_bytes);
     static uint32_t dwords[INPUT_BYTES_MAX / 4];
     memcpy(dwords, data + OWN_BYTES, n_bytes);
     look_at(dwords, n_bytes / 4);
-    uint8_t go = 1;
+    uint8_t go = fresh ? GO_FRESH : GO_ON;
     if (write(parent.socket, &go, 1) != 1 || listen_for(ANSWER_MS) != SAID_DONE) {
-        death(data, len_bytes);
+        death();
     }
     return 0;
 }
