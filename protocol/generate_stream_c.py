@@ -185,6 +185,8 @@ def check_lines(f, d, base, dword_text, indent, c=None):
     if f.enum is not None and f.enum_check(value):
         out.append(f"if ({f.enum_check(value)}) {{")
         if f.enum.unknown == "newer":
+            if f.enum.below is not None:
+                out += [f"    if ({value} >= {f.enum.below}u) {{"] + ["    " + line for line in wrong[:1]] + ["    }"]
             out += [f"    st = vgd_command_newer(fault, st, {dword_text}, \"{f.name}\", {value});",
                     "}"]
         else:

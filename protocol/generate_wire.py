@@ -29,7 +29,7 @@ KEYS = {
              "file", "include"},
     "const": {"name", "value", "doc", "spec", "linux", "linux_optional"},
     "enum": {"name", "prefix", "names", "doc", "spec", "format", "linux_prefix", "values", "list",
-             "first", "unknown"},
+             "first", "unknown", "below"},
     "value": {"name", "value", "doc", "linux", "linux_optional"},
     "struct": {"doc", "spec", "size", "fields", "linux", "linux_hdr"},
     "message": {"doc", "spec", "size", "fields", "linux", "linux_hdr", "of", "tail", "tail_of",
@@ -68,6 +68,9 @@ class Enum:
         self.unknown = table.get("unknown", "refuse")
         if self.unknown not in ("refuse", "newer", "any"):
             raise SchemaError(f"{where}.{self.name}: unknown is refuse, newer or any")
+        self.below = table.get("below")
+        if self.below is not None and self.unknown != "newer":
+            raise SchemaError(f"{where}.{self.name}: below bounds what is newer")
         values = list(table.get("values", []))
         for i, name in enumerate(table.get("list", [])):
             if name:

@@ -238,7 +238,8 @@ static enum vgd_status receive(int fd, struct vgd_link_message *msg)
         memcpy(msg->fds + msg->n_fds, CMSG_DATA(c), n_fds * sizeof(int));
         msg->n_fds += (uint32_t)n_fds;
     }
-    if (n == 0) {
+    if (n == 0) { /* the end, or an empty packet, which nobody of ours sends */
+        vgd_fds_close(msg->fds, msg->n_fds);
         return VGD_CLOSED;
     }
     bool whole = (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && (size_t)n >= sizeof(hdr) &&

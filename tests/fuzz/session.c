@@ -31,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 #define WINDOW_BYTES 65536u
 #define MAPS_MAX 6u
 #define ASKS_MAX 64u
+#define RANGES_MAX (ASKS_MAX + MAPS_MAX)
 #define PAGE VGD_BLOB_ALIGNMENT_BYTES
 
 struct request {
@@ -77,7 +78,8 @@ static struct {
     } asks[ASKS_MAX];
     uint32_t asks_count;
     uint64_t last_token;
-    struct range ranges[ASKS_MAX + MAPS_MAX];
+    bool failing; /* a command of a dead worker is being answered */
+    struct range ranges[RANGES_MAX];
     uint32_t ranges_count;
 } s;
 
@@ -286,7 +288,7 @@ static void window_map(void *user, uint64_t token, uint64_t offset_bytes, uint64
             assert(!overlaps || r->unmapping || s.no_model);
         }
     }
-    assert(s.ranges_count < sizeof(s.ranges) / sizeof(s.ranges[0]));
+    assert(s.ranges_count < RANGES_MAX);
     s.ranges[s.ranges_count++] =
         (struct range){.offset_bytes = offset_bytes, .len_bytes = len_bytes, .map_token = token};
     window_ask(token, true, offset_bytes, len_bytes);
@@ -295,13 +297,22 @@ static void window_map(void *user, uint64_t token, uint64_t offset_bytes, uint64
 static void window_unmap(void *user, uint64_t token, uint64_t offset_bytes, uint64_t len_bytes)
 {
     (void)user;
-    bool found = false;
-    for (uint32_t i = 0; i < s.ranges_count && !found; i++) {
+    struct range *found = NULL; /* rather this worker's than one that a dead one left there */
+    for (uint32_t i = 0; i < s.ranges_count; i++) {
         struct range *r = &s.ranges[i];
-        found = r->offset_bytes == offset_bytes && r->len_bytes == len_bytes && !r->unmapping;
-        r->unmapping = r->unmapping || found;
+        bool fits = r->offset_bytes == offset_bytes && r->len_bytes == len_bytes && !r->unmapping;
+        found = fits && (found == NULL || found->old) ? r : found;
     }
-    assert(found || s.no_model);
+    if (found != NULL) {
+        found->unmapping = true;
+    }
+    /* What a dead worker was asked for may be there: it is taken out all the same. */
+    assert(found != NULL || s.failing || s.no_model);
+    if (found == NULL && s.failing) {
+        assert(s.ranges_count < RANGES_MAX);
+        s.ranges[s.ranges_count++] =
+            (struct range){.offset_bytes = offset_bytes, .len_bytes = len_bytes, .unmapping = true};
+    }
     window_ask(token, false, offset_bytes, len_bytes);
 }
 
@@ -462,7 +473,9 @@ static void request_send(struct vgd_writer *w, bool to_dead_worker)
     }
     s.completes = true;
     if (to_dead_worker) {
+        s.failing = true;
         vgd_gpu_fail(s.gpu, &r->req);
+        s.failing = false;
         assert(!r->pending);
     } else {
         vgd_gpu_execute(s.gpu, &r->req);

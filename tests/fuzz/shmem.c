@@ -17,6 +17,7 @@
 
 #include "../unit/shmem_fixture.h"
 #include "log.h"
+#include "open_fds.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
@@ -313,18 +314,10 @@ static void settle_all(void)
     assert(st.live_count == z.n_slots || z.lied);
 }
 
-static int lowest_free_fd(void)
-{
-    int fd = eventfd(0, EFD_CLOEXEC);
-    assert(fd >= 0);
-    (void)close(fd);
-    return fd;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 {
     vgd_log_setup("fuzz", VGD_LOG_ERROR);
-    int free_before = lowest_free_fd();
+    uint64_t fds_before = open_fds();
     memset(&z, 0, sizeof(z));
     z.pos = data;
     z.end = data + len_bytes;
@@ -345,6 +338,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     vgd_shmem_worker_gone(f.sh);
     fix_end();
     vgd_fd_closep(&z.file);
-    assert(lowest_free_fd() == free_before);
+    assert(open_fds() == fds_before);
     return 0;
 }

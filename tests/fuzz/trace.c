@@ -10,12 +10,12 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "bytes.h"
 #include "fd.h"
+#include "open_fds.h"
 #include "trace_hash.h"
 #include "trace_layout.h"
 #include "trace_out.h"
@@ -243,15 +243,6 @@ static void check_copy(struct vgd_trace_out *out, int fd, uint32_t n_records)
     vgd_trace_reader_close(reader);
 }
 
-/* The lowest free fd: the same before and after means that none was left open below. */
-static int lowest_free_fd(void)
-{
-    int fd = eventfd(0, EFD_CLOEXEC);
-    assert(fd >= 0);
-    (void)close(fd);
-    return fd;
-}
-
 static void fill_file(int fd)
 {
     int cut = ftruncate(fd, 0);
@@ -266,7 +257,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     if (len_bytes == 0 || len_bytes > FILE_MAX / 2) {
         return 0;
     }
-    int free_before = lowest_free_fd();
+    uint64_t fds_before = open_fds();
     uint8_t mode = data[0];
     if (mode == MODE_AS_IS) {
         memcpy(file.bytes, data, len_bytes);
@@ -297,6 +288,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     }
     (void)close(fd);
     (void)close(copy_fd);
-    assert(lowest_free_fd() == free_before);
+    assert(open_fds() == fds_before);
     return 0;
 }

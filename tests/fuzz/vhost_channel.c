@@ -10,13 +10,13 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "bytes.h"
 #include "channel.h"
 #include "fd.h"
+#include "open_fds.h"
 
 #define OPS_MAX 200u
 #define SENT_MAX ((size_t)64 * 1024)
@@ -160,21 +160,12 @@ static void step(enum op op, struct vgd_reader *r)
     }
 }
 
-/* The lowest free fd: the same before and after means that none was left open below. */
-static int lowest_free_fd(void)
-{
-    int fd = eventfd(0, EFD_CLOEXEC);
-    assert(fd >= 0);
-    (void)close(fd);
-    return fd;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 {
     struct vgd_reader r = vgd_reader_of(data, len_bytes);
-    int free_before = lowest_free_fd();
+    uint64_t fds_before = open_fds();
     int pair[2];
     int made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     assert(made == 0);
@@ -189,6 +180,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     }
     vgd_channel_destroy(f.ch);
     vgd_fd_closep(&f.peer);
-    assert(lowest_free_fd() == free_before);
+    assert(open_fds() == fds_before);
     return 0;
 }

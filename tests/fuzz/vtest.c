@@ -17,6 +17,7 @@
 #include "fd.h"
 #include "log.h"
 #include "loop.h"
+#include "open_fds.h"
 #include "vtest.h"
 #include "vtest_bridge.h"
 #include "vtest_fake.h"
@@ -196,18 +197,11 @@ static void one_op(struct vgd_reader *r)
     turn();
 }
 
-static int lowest_free_fd(void)
-{
-    int fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
-    (void)close(fd);
-    return fd;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 {
     vgd_log_setup("fuzz", VGD_LOG_ERROR);
-    int fd_before = lowest_free_fd();
+    uint64_t fds_before = open_fds();
     f.loop = vgd_loop_create();
     f.dev = vtest_fake_create(16);
     f.bridge = vgd_vtest_bridge_create(f.loop, f.dev);
@@ -251,6 +245,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     vgd_vtest_bridge_destroy(f.bridge);
     vtest_fake_destroy(f.dev);
     vgd_loop_destroy(f.loop);
-    assert(lowest_free_fd() == fd_before);
+    assert(open_fds() == fds_before);
     return 0;
 }

@@ -57,6 +57,8 @@ MISTAKES = [
     ("value twice in an enum",
      WIRE + '[[enum]]\nname = "e"\nvalues = [{ name = "A", value = 1 }, { name = "B", value = 1 }]\n',
      "value is taken"),
+    ("below for an enum that refuses what it does not know",
+     WIRE + '[[enum]]\nname = "e"\nbelow = 9\nvalues = [{ name = "A", value = 1 }]\n', "bounds what is newer"),
     ("value above 32 bits", WIRE + '[[const]]\nname = "A"\nvalue = 4294967296\n', "not a u32"),
     ("constant twice",
      WIRE + '[[const]]\nname = "A"\nvalue = 1\n[[const]]\nname = "A"\nvalue = 2\n', "name is taken"),
