@@ -76,6 +76,12 @@ static double rate(uint64_t before, uint64_t now, double seconds)
     return seconds > 0 ? (double)since(before, now) / seconds : 0;
 }
 
+/* @what, how many in a second, and how many since the counting began, to the unit. */
+static void put_rate(FILE *to, const char *what, uint64_t before, uint64_t now, double seconds)
+{
+    (void)fprintf(to, "%s%s/s (%" PRIu64 ")", what, count(rate(before, now, seconds)).text, now);
+}
+
 /* The limit below which @per_cent of the durations in between lay. */
 static struct word percentile(const struct top_histogram *before, const struct top_histogram *now,
                               unsigned per_cent)
@@ -206,15 +212,15 @@ static unsigned put_summary(FILE *to, const struct top_sample *b, const struct t
                       count((double)n->trace_gaps).text);
         lines++;
     }
-    (void)fprintf(to, "commands   %s/s, errors %s/s, flushes %s/s\n",
-                  count(rate(b->commands, n->commands, s)).text,
-                  count(rate(b->errors, n->errors, s)).text,
-                  count(rate(b->flushes, n->flushes, s)).text);
-    (void)fprintf(
-        to, "streams    draws %s/s, submits %s/s, commands %s/s; unknown %s, refused %s\n",
-        count(rate(b->draws, n->draws, s)).text, count(rate(b->submits, n->submits, s)).text,
-        count(rate(b->stream_commands, n->stream_commands, s)).text,
-        count((double)n->stream_unknown).text, count((double)n->stream_refused).text);
+    put_rate(to, "commands   ", b->commands, n->commands, s);
+    put_rate(to, ", errors ", b->errors, n->errors, s);
+    put_rate(to, ", flushes ", b->flushes, n->flushes, s);
+    put_rate(to, "\nstreams    draws ", b->draws, n->draws, s);
+    put_rate(to, ", submits ", b->submits, n->submits, s);
+    (void)fprintf(to, ", unknown %" PRIu64 ", refused %" PRIu64, n->stream_unknown,
+                  n->stream_refused);
+    put_rate(to, ", commands ", b->stream_commands, n->stream_commands, s);
+    (void)fputc('\n', to);
     (void)fprintf(to,
                   "bytes/s    to host %s, from host %s, commands %s, responses %s, pictures %s\n",
                   bytes(rate(b->bytes_to_host, n->bytes_to_host, s)).text,
@@ -222,9 +228,8 @@ static unsigned put_summary(FILE *to, const struct top_sample *b, const struct t
                   bytes(rate(b->bytes_commands, n->bytes_commands, s)).text,
                   bytes(rate(b->bytes_responses, n->bytes_responses, s)).text,
                   bytes(rate(b->bytes_pictures, n->bytes_pictures, s)).text);
-    (void)fprintf(to, "fences     %s/s, %s outstanding; ",
-                  count(rate(b->fences_done, n->fences_done, s)).text,
-                  count((double)n->fences_outstanding).text);
+    put_rate(to, "fences     ", b->fences_done, n->fences_done, s);
+    (void)fprintf(to, ", %" PRIu64 " outstanding; ", n->fences_outstanding);
     put_percentiles(to, "latency", &b->fence_latency, &n->fence_latency);
     (void)fputs("\nsubmits    ", to);
     put_percentiles(to, "time", &b->submit_time, &n->submit_time);
@@ -234,9 +239,10 @@ static unsigned put_summary(FILE *to, const struct top_sample *b, const struct t
                   bytes((double)n->memory_2d).text, bytes((double)n->memory_3d).text,
                   bytes((double)n->memory_guest).text, bytes((double)n->memory_host).text,
                   bytes((double)n->memory_backing).text, bytes((double)n->memory_state).text);
-    (void)fprintf(to, "live       resources %s, contexts %s (%s lost), maps %s\n",
-                  count((double)n->resources).text, count((double)n->contexts).text,
-                  count((double)n->contexts_lost).text, count((double)n->maps).text);
+    (void)fprintf(to,
+                  "live       resources %" PRIu64 ", contexts %" PRIu64 " (%" PRIu64
+                  " lost), maps %" PRIu64 "\n",
+                  n->resources, n->contexts, n->contexts_lost, n->maps);
     return lines;
 }
 

@@ -324,6 +324,17 @@ static bool top_says(const char *format, ...)
     return right;
 }
 
+/* The sum of all counts in @by_name but of what begins with @but. */
+static uint64_t sum_but(struct json_object *by_name, const char *but)
+{
+    uint64_t sum = 0;
+    json_object_object_foreach(by_name, name, count)
+    {
+        sum += strncmp(name, but, strlen(but)) != 0 ? json_object_get_uint64(count) : 0;
+    }
+    return sum;
+}
+
 /* All counts here are below 1 MiB, and no part of a KiB. */
 static void kib(char out[32], uint64_t n_bytes)
 {
@@ -341,16 +352,23 @@ bool live_top_is_right(void)
     kib(sizes[0], books.memory_2d);
     kib(sizes[1], books.memory_3d);
     kib(sizes[2], books.backing);
-    bool ok = live_ask("top --once --interval 0.1") &&
-              top_says("%" PRIu64 " started, %" PRIu64 " died", books.starts, books.deaths) &&
-              top_says(" 0 outstanding;") &&
-              top_says("unknown 0, refused %" PRIu64 "\n", books.stream_refused) &&
-              top_says("memory     2D %s, 3D %s, guest blobs 0 B, host blobs 0 B, backing %s,",
-                       sizes[0], sizes[1], sizes[2]) &&
-              top_says("resources %" PRIu64 ", contexts %" PRIu64 " (%" PRIu64 " lost), maps 0\n",
-                       books.resources, books.contexts, books.contexts_lost) &&
-              top_says(" %u x RESOURCE_UNREF -> ERR_INVALID_RESOURCE_ID: res=906\n", UNREFS) &&
-              top_says(" 2 x 0x999 -> ERR_UNSPEC: type 0x999\n");
+    bool ok =
+        live_ask("top --once --interval 0.1") &&
+        top_says("%" PRIu64 " started, %" PRIu64 " died", books.starts, books.deaths) &&
+        top_says("\ncommands   0/s (%" PRIu64 "), errors 0/s (%" PRIu64 "), flushes 0/s (%" PRIu64
+                 ")\n",
+                 sum_but(books.commands, "-"), sum_but(books.responses, "OK_"), books.flushes) &&
+        top_says("\nstreams    draws 0/s (%" PRIu64 "), submits 0/s (%" PRIu64
+                 "), unknown 0, refused %" PRIu64 ", commands 0/s (%" PRIu64 ")\n",
+                 books.stream_draws, json_object_get_uint64(live_at(books.commands, "SUBMIT_3D")),
+                 books.stream_refused, books.stream_commands) &&
+        top_says("\nfences     0/s (%" PRIu64 "), 0 outstanding; ", books.fences) &&
+        top_says("memory     2D %s, 3D %s, guest blobs 0 B, host blobs 0 B, backing %s,", sizes[0],
+                 sizes[1], sizes[2]) &&
+        top_says("resources %" PRIu64 ", contexts %" PRIu64 " (%" PRIu64 " lost), maps 0\n",
+                 books.resources, books.contexts, books.contexts_lost) &&
+        top_says(" %u x RESOURCE_UNREF -> ERR_INVALID_RESOURCE_ID: res=906\n", UNREFS) &&
+        top_says(" 2 x 0x999 -> ERR_UNSPEC: type 0x999\n");
     if (has_3d) {
         ok = ok && top_says(" 2 x SUBMIT_3D -> ERR_INVALID_CONTEXT_ID, context 99: ctx=99\n") &&
              top_says("\n    11 e?vil?\"") && top_says("\n     3 glmark2");

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -238,6 +239,35 @@ static void over_deaths_and_resets(void)
     (void)tap_ok(scene_close(&s), "all ends", NULL);
 }
 
+/* A front-end that is refused has its worker replaced: the next one's guest is recorded on. */
+static void over_connections(void)
+{
+    struct scene s = {.vgd.socket = -1};
+    char command[1024];
+    (void)unlink(t.file);
+    (void)snprintf(command, sizeof(command),
+                   "'%s' %s --control-path=%s --record=%s --socket-path={socket}", t.vgd, t.words,
+                   t.socket, t.file);
+    if (vgd_guest_process_start(command, -1, &s.vgd) != VGD_OK) {
+        (void)tap_ok(false, "a path to listen on", "vgd does not start");
+        return;
+    }
+    static const char nonsense[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    char byte;
+    bool refused = send(s.vgd.socket, nonsense, sizeof(nonsense), MSG_NOSIGNAL) > 0 &&
+                   recv(s.vgd.socket, &byte, 1, 0) <= 0;
+    vgd_fd_closep(&s.vgd.socket);
+    enum vgd_status st = VGD_OK;
+    VGD_AUTO_FD fd = vgd_guest_connect(s.vgd.socket_path);
+    s.gpu = vgd_guest_gpu_open(&fd, &(struct vgd_guest_gpu_config){.n_scanouts = 1}, &st);
+    bool drawn = s.gpu != NULL && scene_draw(&s) && frames(&s, FRAMES, 1700);
+    (void)tap_ok(refused && drawn && state_is(&s, "running"), "a path to listen on", "%s", text);
+    (void)tap_ok(s.gpu != NULL && scene_close(&s), "all ends", NULL);
+    int flushes = commands("RESOURCE_FLUSH"), ends = lines_with(NULL, " END ");
+    (void)tap_ok(flushes == 1 + FRAMES && ends == 1, "one file, from the first front-end on",
+                 "%d flushes, %d ends: %.2000s", flushes, ends, text);
+}
+
 /* Signals to the whole group, as a service manager sends them. */
 static void ended_by_signals(void)
 {
@@ -339,6 +369,7 @@ int main(int argc, char **argv)
     from_the_beginning();
     in_mid_life();
     over_deaths_and_resets();
+    over_connections();
     ended_by_signals();
     a_file_that_is_full();
     a_pipe();

@@ -227,14 +227,13 @@ TIDY_TEST(top, once_to_the_unit)
     assert_has(rig, "vgd 0.1.0, process 55, up 2s; worker 77 is ready, 3 started, 2 died; virgl on "
                     "a ?]0;x GPU\n");
     assert_has(rig, "recording  running, 1.2k records, 2.0 MiB, 0 gaps\n");
-    assert_has(rig, "commands   1.1k/s, errors 10/s, flushes 100/s\n");
-    assert_has(rig,
-               "streams    draws 1.0k/s, submits 1.0k/s, commands 1.0k/s; unknown 3, refused 4\n");
+    assert_has(rig, "commands   1.1k/s (2560), errors 10/s (27), flushes 100/s (260)\n");
+    assert_has(rig, "streams    draws 1.0k/s (2250), submits 1.0k/s (2300), unknown 3, refused 4, "
+                    "commands 1.0k/s (2000)\n");
     assert_has(rig, "bytes/s    to host 977 KiB, from host 0 B, commands 1000 B, responses 0 B, "
                     "pictures 977 KiB\n");
-    assert_has(
-        rig,
-        "fences     10/s, 5 outstanding; latency: 50 % <=1.0 ms, 95 % <=1.0 ms, 99 % <=1.0 ms\n");
+    assert_has(rig, "fences     10/s (20), 5 outstanding; latency: 50 % <=1.0 ms, 95 % <=1.0 ms, "
+                    "99 % <=1.0 ms\n");
     assert_has(rig, "submits    time: 50 % >2.0 us, 95 % >2.0 us, 99 % >2.0 us\n");
     assert_has(rig,
                "memory     2D 3.0 MiB, 3D 1.0 GiB, guest blobs 1 B, host blobs 2 B, backing 3 B, "

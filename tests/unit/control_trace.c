@@ -113,8 +113,15 @@ TIDY_TEST(control_trace, none_or_too_many)
         cr_assert(is_let_go(&h));
         held_end(&h);
     }
-    /* One at a time is still more than one. */
     struct held h = held_begin();
+    send_fds(fd, "{\"v\":1,", &h.ends[1], 2);
+    turn(rig, 0);
+    cr_assert(is_let_go(&h), "at once, not with the rest of the line");
+    held_end(&h);
+    say(rig, fd, "\"cmd\":\"trace-start\"}\n");
+    cr_assert(error_tells(hear(rig, fd), "one descriptor"));
+    /* One at a time is still more than one. */
+    h = held_begin();
     send_fds(fd, "{\"v\":1,", &h.ends[1], 1);
     turn(rig, 0);
     send_fds(fd, "\"cmd\":\"trace-start\"", &h.ends[1], 1);

@@ -200,9 +200,12 @@ TIDY_TEST(recording, begins_with_the_next_worker_if_there_is_none)
 {
     struct rig *rig = rig_begin();
     rig->worker = false;
-    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    int fd = empty_file(), ours = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    cr_assert_eq(begin(rig, fd), VGD_OK);
     cr_assert_eq(status(rig).state, VGD_RECORDING_WAITING);
     cr_assert_eq(rig->starts_count, 0);
+    cr_assert_eq(write(ours, "x", 1), 1); /* of somebody else: still nothing to go on with */
+    vgd_fd_closep(&ours);
     comes(rig);
     cr_assert_eq(rig->starts_count, 1);
     cr_assert_eq(rig->start.why, VGD_LINK_TRACE_NEW);
