@@ -6,7 +6,9 @@ import pathlib
 import re
 import sys
 
-import generate
+from generate import write
+from generate_c import banner
+from generate_wire import Wire
 
 
 def names_of(wire, field):
@@ -35,9 +37,9 @@ def rows(wire, layout, at, before):
 
 def main():
     schema, target = sys.argv[1:]
-    wire = generate.Wire(schema)
+    wire = Wire(schema)
     stem = pathlib.Path(schema).stem.replace("-", "_")
-    out = generate.banner(wire, f"{wire.title}: layouts as tables")
+    out = banner(wire, f"{wire.title}: layouts as tables")
     out += ['#include "wire_fields.h"', "", f'#include "{stem}.h"', ""]
     bodies = []
     for m in wire.layouts.values():
@@ -51,7 +53,7 @@ def main():
     out += ["", f"const struct vgd_wire_body vgd_{stem}_bodies[] = {{"] + bodies + ["};"]
     out += [f"const size_t vgd_{stem}_n_bodies =",
             f"    sizeof(vgd_{stem}_bodies) / sizeof(vgd_{stem}_bodies[0]);"]
-    generate.write(target, out)
+    write(target, out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
  * one before. What cannot go now is merged; the newest pixels are read when it goes.
  *
  * Accounts with the supervisor are exact and outlive display channels: each UPDATE is answered by
- * one FRAME_DONE, each DMABUF_UPDATE by one DMABUF_DONE, shown or dropped.
+ * one FRAME_DONE, each DMABUF_UPDATE by one DMABUF_DONE, shown or dropped. One file: pixels and
+ * dma-bufs are two ways of the same damage, and a scanout changes between them.
  */
 #include "presenter.h"
 

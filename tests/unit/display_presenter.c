@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's display over a real link, with a renderer that counts what is read back. The test
- * plays the supervisor. */
+ * plays the supervisor. One file: each test needs that supervisor, and it is half of this. */
 #include "display_fixture.h"
 
 #include <fcntl.h>

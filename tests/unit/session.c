@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A session and its host-visible region, between a scripted front-end, message by message, and a
- * scripted worker: vgd_worker_process_* is replaced by functions that record.
+ * scripted worker: vgd_worker_process_* is replaced by functions that record. One file: these can
+ * be replaced once in a program.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
