@@ -10,18 +10,18 @@
  * What does not fit into the buffer is lost, and counted: the file gets a GAP record in its place
  * as soon as the next record, or an idle moment, finds room. Nothing here raises a signal.
  *
- * Who puts (not written yet; the calls that are meant):
+ * Who puts: backend/worker_record.c, in this way.
  *   - The supervisor opens the file (vgdctl trace start passes a descriptor, or vgd --record opens
  *     the path), and hands the descriptor to the worker over the link. The worker opens nothing.
  *   - The worker begins with FACT, DEVICE, CAPSET and SCANOUT records. If the guest is alive, then
- *     STATE_BEGIN (START), the device's journal as COMMANDs that are MADE_UP, BACKING (STATE) and
- *     CONTENT of what it holds, STATE_END: in parts, each when vgd_trace_writer_room_bytes says
+ *     STATE_BEGIN (START), a snapshot of the device as COMMANDs that are MADE_UP, BACKING (STATE)
+ * and CONTENT of what it holds, STATE_END: in parts, each when vgd_trace_writer_room_bytes says
  *     that it fits, or a large state makes a gap of itself.
  *   - For each chain, between copying it and vgd_gpu_execute: BACKING (READ) of what the command
  *     will read of guest memory (the iovecs of the resource are the source), then COMMAND with the
  *     private copy. In its complete function: RESPONSE, and BACKING (WRITTEN) behind a transfer
- *     from the host. Where the renderer reports a fence: FENCE. Where the presenter has read pixels
- *     back: PICTURE.
+ *     from the host. With the answer to a fenced command: FENCE. Where the presenter has read
+ * pixels back: PICTURE.
  *   - On a reset RESET. After a gap, when stats show one more, a new state as above (AFTER_GAP).
  *   - When a worker dies with the file open, its successor gets the descriptor again, with
  *     config.resume set: its writer cuts a half-written frame off. It begins with WORKER_DEATH, and
