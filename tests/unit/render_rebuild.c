@@ -26,6 +26,7 @@
 #include "iov.h"
 #include "log.h"
 #include "loop.h"
+#include "rebuild_scene.h"
 #include "trace_reader.h"
 #include "virgl.h"
 #include "virgl_wire.h"
@@ -36,7 +37,7 @@
 #define CUTS 8u /* runs with one new context each */
 #define PART_DWORDS 1024u
 #define BIND_RENDER_TARGET (1u << 1)
-#define BIND_DEPTH_STENCIL (1u << 0)
+#define BIND_VERTEX_BUFFER (1u << 4)
 #define BIND_QUERY (1u << 17)
 #define FIRST_NEW_CTX 1000u
 
@@ -402,6 +403,87 @@ static uint32_t differing(const struct digests *a, const struct digests *b)
 /* --- the tests ---------------------------------------------------------------------------------
  */
 
+static struct player *player_open(void)
+{
+    static struct player player;
+    static const struct vgd_display_ops display_ops = {.scanout_set = no_set,
+                                                       .scanout_disable = no_disable,
+                                                       .flush = no_flush,
+                                                       .cancel = no_cancel};
+    struct player *p = &player;
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    loop = vgd_loop_create();
+    cr_assert_not_null(loop);
+    char why[256] = "";
+    struct vgd_virgl_options options = {
+        .want_virgl = true,
+        .loop = loop,
+        .callbacks = {.fence_done = on_fence, .context_lost = on_lost},
+    };
+    if (vgd_virgl_create(&options, &render, why, sizeof(why)) != VGD_OK) {
+        vgd_loop_destroy(loop);
+        cr_skip("no OpenGL on this host: %s", why);
+        return NULL;
+    }
+    p->display.ops = &display_ops;
+    p->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    cr_assert_neq(p->ram, MAP_FAILED);
+    p->gpu = vgd_gpu_create(&(struct vgd_gpu_config){
+        .render = render,
+        .display = &p->display,
+        .memory = {.translate = translate, .user = p},
+        .counters = &p->counters,
+        .n_scanouts = 1,
+        .complete = complete,
+        .user = p,
+    });
+    cr_assert_not_null(p->gpu);
+    vgd_gpu_set_features(p->gpu, vgd_gpu_features(p->gpu));
+    return p;
+}
+
+static void player_close(struct player *p)
+{
+    vgd_gpu_destroy(p->gpu);
+    render->ops->destroy(render);
+    vgd_loop_destroy(loop);
+    (void)munmap(p->ram, RAM_BYTES);
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        free(p->steps[i].bytes);
+    }
+}
+
+/* Undisturbed twice, then with one new context at several places, then with many. */
+static void made_again_it_looks_the_same(struct player *p, const char *name)
+{
+    static struct digests undisturbed;
+    play(p, 0, 0);
+    undisturbed = p->seen;
+    uint64_t n_commands = p->commands_count;
+    cr_assert_gt(undisturbed.n, 0, "nothing to see");
+    cr_assert_gt(n_commands, 10);
+    cr_assert_eq(p->counters.stream_refused, 0);
+    play(p, 0, 0);
+    cr_assert_eq(differing(&undisturbed, &p->seen), UINT32_MAX, "%s: no two runs are equal", name);
+    for (uint32_t i = 0; i < CUTS; i++) {
+        uint64_t at = n_commands * (i + 1) / (CUTS + 1) + 1;
+        play(p, at, UINT64_MAX / 2);
+        cr_assert_eq(p->rebuilds_count, 1);
+        uint32_t which = differing(&undisturbed, &p->seen);
+        cr_expect_eq(which, UINT32_MAX,
+                     "%s: made again after command %" PRIu64 " of %" PRIu64
+                     ", what is seen %u. of %u times differs",
+                     name, at, n_commands, which, undisturbed.n);
+    }
+    uint64_t every = n_commands / 20 + 3;
+    play(p, 2, every);
+    cr_assert_gt(p->rebuilds_count, 2);
+    uint32_t which = differing(&undisturbed, &p->seen);
+    cr_expect_eq(which, UINT32_MAX, "%s: made again every %" PRIu64 " commands, %u. of %u", name,
+                 every, which, undisturbed.n);
+}
+
 struct trace_name {
     char path[512];
 };
@@ -425,74 +507,66 @@ ParameterizedTestParameters(render_rebuild, a_context_is_made_again)
 
 ParameterizedTest(struct trace_name *name, render_rebuild, a_context_is_made_again, .timeout = 120)
 {
-    vgd_log_setup("test", VGD_LOG_ERROR);
-    static struct player player;
-    static struct digests undisturbed;
-    static const struct vgd_display_ops display_ops = {.scanout_set = no_set,
-                                                       .scanout_disable = no_disable,
-                                                       .flush = no_flush,
-                                                       .cancel = no_cancel};
-    struct player *p = &player;
-    loop = vgd_loop_create();
-    cr_assert_not_null(loop);
-    char why[256] = "";
-    struct vgd_virgl_options options = {
-        .want_virgl = true,
-        .loop = loop,
-        .callbacks = {.fence_done = on_fence, .context_lost = on_lost},
-    };
-    if (vgd_virgl_create(&options, &render, why, sizeof(why)) != VGD_OK) {
-        cr_skip("no OpenGL on this host: %s", why);
+    struct player *p = player_open();
+    if (p != NULL) {
+        load(p, name->path);
+        made_again_it_looks_the_same(p, name->path);
+        player_close(p);
+    }
+}
+
+/* A step of our own; what follows is written to *out. */
+static struct vgd_writer add_step(struct player *p, uint32_t type, size_t body_bytes)
+{
+    struct step *step = &p->steps[p->n_steps++];
+    step->kind = STEP_COMMAND;
+    step->n_bytes = VGD_CTRL_HDR_SIZE + body_bytes;
+    step->bytes = aligned_alloc(8, (step->n_bytes + 15) / 8 * 8);
+    cr_assert_not_null(step->bytes);
+    struct vgd_writer w = vgd_writer_of(step->bytes, step->n_bytes);
+    vgd_ctrl_hdr_encode(&w, &(struct vgd_ctrl_hdr){.type = type, .ctx_id = 1});
+    return w;
+}
+
+static void add_resource(struct player *p, const struct vgd_cmd_resource_create_3d *cmd)
+{
+    struct vgd_writer w = add_step(p, VGD_CMD_RESOURCE_CREATE_3D, VGD_CMD_RESOURCE_CREATE_3D_SIZE);
+    vgd_cmd_resource_create_3d_encode(&w, cmd);
+    w = add_step(p, VGD_CMD_CTX_ATTACH_RESOURCE, VGD_CMD_CTX_RESOURCE_SIZE);
+    vgd_cmd_ctx_resource_encode(&w,
+                                &(struct vgd_cmd_ctx_resource){.resource_id = cmd->resource_id});
+}
+
+Test(render_rebuild, what_was_destroyed_while_it_was_bound_still_draws, .timeout = 120)
+{
+    enum { TARGET = 1, VERTICES = 2, DWORDS_MAX = 16384 };
+    struct player *p = player_open();
+    if (p == NULL) {
         return;
     }
-    p->display.ops = &display_ops;
-    p->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    cr_assert_neq(p->ram, MAP_FAILED);
-    p->gpu = vgd_gpu_create(&(struct vgd_gpu_config){
-        .render = render,
-        .display = &p->display,
-        .memory = {.translate = translate, .user = p},
-        .counters = &p->counters,
-        .n_scanouts = 1,
-        .complete = complete,
-        .user = p,
-    });
-    cr_assert_not_null(p->gpu);
-    vgd_gpu_set_features(p->gpu, vgd_gpu_features(p->gpu));
-    load(p, name->path);
-
-    play(p, 0, 0);
-    undisturbed = p->seen;
-    uint64_t n_commands = p->commands_count;
-    cr_assert_gt(undisturbed.n, 0, "nothing to see");
-    cr_assert_gt(n_commands, 10);
-    cr_assert_eq(p->counters.stream_refused, 0);
-    play(p, 0, 0);
-    cr_assert_eq(differing(&undisturbed, &p->seen), UINT32_MAX, "%s: no two runs are equal",
-                 name->path);
-    for (uint32_t i = 0; i < CUTS; i++) {
-        uint64_t at = n_commands * (i + 1) / (CUTS + 1) + 1;
-        play(p, at, UINT64_MAX / 2);
-        cr_assert_eq(p->rebuilds_count, 1);
-        uint32_t which = differing(&undisturbed, &p->seen);
-        cr_expect_eq(which, UINT32_MAX,
-                     "%s: made again after command %" PRIu64 " of %" PRIu64
-                     ", what is seen %u. of %u times differs",
-                     name->path, at, n_commands, which, undisturbed.n);
-    }
-    uint64_t every = n_commands / 20 + 3;
-    play(p, 2, every);
-    cr_assert_gt(p->rebuilds_count, 2);
-    uint32_t which = differing(&undisturbed, &p->seen);
-    cr_expect_eq(which, UINT32_MAX, "%s: made again every %" PRIu64 " commands, %u. of %u",
-                 name->path, every, which, undisturbed.n);
-
-    vgd_gpu_destroy(p->gpu);
-    render->ops->destroy(render);
-    vgd_loop_destroy(loop);
-    (void)munmap(p->ram, RAM_BYTES);
-    for (uint32_t i = 0; i < p->n_steps; i++) {
-        free(p->steps[i].bytes);
-    }
+    struct vgd_writer w = add_step(p, VGD_CMD_CTX_CREATE, VGD_CMD_CTX_CREATE_SIZE);
+    vgd_cmd_ctx_create_encode(&w, &(struct vgd_cmd_ctx_create){.name_len_bytes = 0});
+    add_resource(p, &(struct vgd_cmd_resource_create_3d){.resource_id = TARGET,
+                                                         .target = VGD_VIRGL_TARGET_2D,
+                                                         .format = VGD_FORMAT_B8G8R8A8_UNORM,
+                                                         .bind = BIND_RENDER_TARGET,
+                                                         .width = REBUILD_SCENE_PX,
+                                                         .height = REBUILD_SCENE_PX,
+                                                         .depth = 1,
+                                                         .array_size = 1});
+    add_resource(p, &(struct vgd_cmd_resource_create_3d){.resource_id = VERTICES,
+                                                         .format = VGD_VIRGL_FORMAT_R8_UNORM,
+                                                         .bind = BIND_VERTEX_BUFFER,
+                                                         .width = REBUILD_SCENE_VERTEX_BYTES,
+                                                         .height = 1,
+                                                         .depth = 1,
+                                                         .array_size = 1});
+    static uint32_t dwords[DWORDS_MAX];
+    uint32_t n = rebuild_scene(dwords, DWORDS_MAX, TARGET, VERTICES);
+    w = add_step(p, VGD_CMD_SUBMIT_3D, VGD_CMD_SUBMIT_3D_SIZE + (size_t)n * 4);
+    vgd_cmd_submit_3d_encode(&w, &(struct vgd_cmd_submit_3d){.size_bytes = n * 4});
+    vgd_write_bytes(&w, dwords, (size_t)n * 4);
+    cr_assert_eq(w.status, VGD_OK);
+    made_again_it_looks_the_same(p, "the scene");
+    player_close(p);
 }
