@@ -139,23 +139,30 @@ bool replay_picture_of_flush(struct replay *r, uint64_t number, uint32_t res_id)
 
 /* ---- to compare one ---- */
 
-/* Of blue, green and red; infinite: equal. */
+uint64_t replay_squares(const uint8_t *have, const uint8_t *want, uint32_t n)
+{
+    uint64_t sum = 0;
+    for (uint32_t x = 0; x < n * PIXEL_BYTES; x++) {
+        int d = x % PIXEL_BYTES == 3 ? 0 : (int)have[x] - (int)want[x];
+        sum += (uint64_t)(d * d);
+    }
+    return sum;
+}
+
+double replay_db(uint64_t sum, uint64_t n_pixels)
+{
+    return sum == 0 ? INFINITY : 10 * log10(255.0 * 255.0 * 3 * (double)n_pixels / (double)sum);
+}
+
 static double psnr_db(const uint32_t *have, const uint8_t *want, uint32_t stride_bytes,
                       uint32_t w_px, uint32_t h_px)
 {
     uint64_t sum = 0;
     for (uint32_t y = 0; y < h_px; y++) {
-        const uint8_t *a = (const uint8_t *)(have + (size_t)y * w_px);
-        const uint8_t *b = want + (size_t)y * stride_bytes;
-        for (uint32_t x = 0; x < w_px * PIXEL_BYTES; x++) {
-            int d = x % PIXEL_BYTES == 3 ? 0 : (int)a[x] - (int)b[x];
-            sum += (uint64_t)(d * d);
-        }
+        sum += replay_squares((const uint8_t *)(have + (size_t)y * w_px),
+                              want + (size_t)y * stride_bytes, w_px);
     }
-    if (sum == 0) {
-        return INFINITY;
-    }
-    return 10 * log10(255.0 * 255.0 * 3 * (double)w_px * h_px / (double)sum);
+    return replay_db(sum, (uint64_t)w_px * h_px);
 }
 
 static void judge(struct replay *r, const struct vgd_trace_item *item, double db)
@@ -281,7 +288,8 @@ bool replay_pictures_ok(const struct replay *r)
     /* A hash that differs says nothing about how much. It counts where nothing else was compared,
      * or where equal is what is asked for. */
     bool hashes_count = p->compared == 0;
-    return p->below == 0 && p->missing == 0 && p->compared + p->by_hash_only > 0 &&
+    return p->below == 0 && p->readbacks_below == 0 && p->missing == 0 &&
+           p->compared + p->by_hash_only + p->readbacks > 0 &&
            (p->by_hash_only == 0 || (!hashes_count && !isinf(r->config->psnr_db)));
 }
 
@@ -301,6 +309,9 @@ void replay_print_pictures(const struct replay *r)
     (void)printf("pictures-missing: %llu\npictures-left-out: %llu\npictures-hash-differs: %llu\n",
                  (unsigned long long)p->missing, (unsigned long long)p->left_out,
                  (unsigned long long)p->by_hash_only);
+    (void)printf("readbacks-compared: %llu\nreadbacks-exact: %llu\nreadbacks-below: %llu\n",
+                 (unsigned long long)p->readbacks, (unsigned long long)p->readbacks_exact,
+                 (unsigned long long)p->readbacks_below);
     if (p->compared > 0 && p->exact == p->compared) {
         (void)printf("psnr-min: inf dB\n");
     } else if (p->compared > 0) {
