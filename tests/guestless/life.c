@@ -61,6 +61,30 @@ static void footprint(const struct options *o)
     (void)tap_ok(scene_close(&s), "everything ends when the connection closes", NULL);
 }
 
+/* A command of a stream that nobody knows yet: the library refuses it as wrong, vgd as not offered.
+ */
+static void strict(const struct options *o)
+{
+    static const struct {
+        const char *name, *words;
+        uint32_t resp;
+    } cases[] = {
+        {"a newer command is passed on", "--virgl", VGD_RESP_ERR_INVALID_PARAMETER},
+        {"with --strict it is refused", "--virgl --strict", VGD_RESP_ERR_UNSPEC},
+    };
+    for (size_t i = 0; o->virgl && i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct scene s;
+        if (!scene_open(&s, o->vgd, cases[i].words, cases[i].name)) {
+            continue;
+        }
+        static const uint32_t newer[] = {0xee | 1u << 16, 0};
+        bool made = vgd_guest_ctx_create(s.gpu, 1, 0, "strict") == VGD_RESP_OK_NODATA;
+        uint32_t resp = vgd_guest_submit_3d(s.gpu, 1, newer, 2, 0);
+        (void)tap_ok(made && resp == cases[i].resp, cases[i].name, "0x%x", resp);
+        scene_drop(&s);
+    }
+}
+
 static void end_by_signal(const struct options *o)
 {
     struct scene s;
@@ -283,6 +307,7 @@ int main(int argc, char **argv)
     }
     (void)signal(SIGPIPE, SIG_IGN);
     footprint(&o);
+    strict(&o);
     end_by_signal(&o);
     reboots(&o);
     two_guests(&o);

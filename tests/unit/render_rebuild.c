@@ -34,7 +34,7 @@
 #define RAM_BYTES (16ull << 30) /* of address space */
 #define STEPS_MAX 20000u
 #define DIGESTS_MAX 4096u
-#define CUTS 8u /* runs with one new context each */
+#define CUTS 5u /* runs with one new context each */
 #define PART_DWORDS 1024u
 #define BIND_RENDER_TARGET (1u << 1)
 #define BIND_VERTEX_BUFFER (1u << 4)
