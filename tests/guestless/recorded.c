@@ -375,108 +375,140 @@ static bool row_is_in(const struct row *row, uint32_t res_id, const struct span 
     return false;
 }
 
+/* A file being held against the acts. */
+struct check {
+    struct vgd_trace_reader *reader;
+    struct span reads[SPANS_MAX],
+        writes[SPANS_MAX]; /* of the command that comes, or was the last */
+    uint32_t n_reads, n_writes;
+    uint64_t ids[ACTS_MAX];
+    bool has_answer[ACTS_MAX];
+    uint32_t n, answers, fences, want_fences, pictures;
+    char why[256]; /* "" as long as they agree */
+};
+
+static void forget_spans(struct check *c)
+{
+    while (c->n_reads > 0) {
+        free(c->reads[--c->n_reads].bytes);
+    }
+    while (c->n_writes > 0) {
+        free(c->writes[--c->n_writes].bytes);
+    }
+}
+
+static void expect_rows(struct check *c, uint32_t i, const struct span *spans, uint32_t n_spans)
+{
+    const struct act *a = &t.acts[i];
+    for (uint32_t y = 0; y < a->n_rows && c->why[0] == '\0'; y++) {
+        if (!row_is_in(&a->rows[y], a->res_id, spans, n_spans)) {
+            (void)snprintf(c->why, sizeof(c->why), "command %u: row %u of memory", i, y);
+        }
+    }
+}
+
+/* False: @data is not kept. */
+static bool on_backing(struct check *c, const struct vgd_trace_backing *backing, uint8_t *data,
+                       size_t n_bytes)
+{
+    if (backing->reason == VGD_TRACE_BACKING_STATE) {
+        return false;
+    }
+    bool written = backing->reason == VGD_TRACE_BACKING_WRITTEN;
+    uint32_t *count = written ? &c->n_writes : &c->n_reads;
+    struct span *to = written ? c->writes : c->reads;
+    if (*count == SPANS_MAX) {
+        return false;
+    }
+    to[(*count)++] = (struct span){.offset_bytes = backing->offset_bytes,
+                                   .n_bytes = n_bytes,
+                                   .bytes = data,
+                                   .res_id = backing->resource_id};
+    return true;
+}
+
+static void on_command(struct check *c, uint64_t id, const uint8_t *data, size_t n_bytes)
+{
+    if (c->n > 0 && t.acts[c->n - 1].writes) { /* behind it */
+        expect_rows(c, c->n - 1, c->writes, c->n_writes);
+    }
+    const struct act *a = &t.acts[c->n];
+    if (c->n >= t.n_acts || n_bytes != a->cmd_bytes || memcmp(data, a->cmd, n_bytes) != 0) {
+        (void)snprintf(c->why, sizeof(c->why), "command %u of %u is another", c->n, t.n_acts);
+        return;
+    }
+    if (!a->writes) {
+        expect_rows(c, c->n, c->reads, c->n_reads);
+    }
+    forget_spans(c);
+    c->want_fences += a->is_fenced && answered(a, VGD_RESP_OK_NODATA);
+    c->ids[c->n++] = id;
+}
+
+static void on_response(struct check *c, uint64_t id, const uint8_t *data, size_t n_bytes)
+{
+    uint32_t i = 0;
+    while (i < c->n && c->ids[i] != id) {
+        i++;
+    }
+    if (i == c->n || c->has_answer[i] || n_bytes != t.acts[i].resp_bytes ||
+        memcmp(data, t.acts[i].resp, n_bytes) != 0) {
+        (void)snprintf(c->why, sizeof(c->why), "the answer to command %u is another", i);
+        return;
+    }
+    c->has_answer[i] = true;
+    c->answers++;
+}
+
+static void on_record(struct check *c, const struct vgd_trace_item *item)
+{
+    const struct vgd_trace_record *record = &item->record;
+    size_t n_bytes = (size_t)item->data.total_bytes;
+    uint8_t *data = malloc(n_bytes + 1);
+    bool kept = false;
+    if (vgd_trace_reader_data(c->reader, &item->data, 0, data, n_bytes) != VGD_OK) {
+        (void)snprintf(c->why, sizeof(c->why), "%s", vgd_trace_reader_fault(c->reader)->text);
+    } else if (record->kind == VGD_TRACE_KIND_BACKING) {
+        kept = on_backing(c, &record->as.backing, data, n_bytes);
+    } else if (record->kind == VGD_TRACE_KIND_COMMAND && record->as.command.flags == 0) {
+        on_command(c, record->as.command.command_id, data, n_bytes);
+    } else if (record->kind == VGD_TRACE_KIND_RESPONSE) {
+        on_response(c, record->as.response.command_id, data, n_bytes);
+    } else if (record->kind == VGD_TRACE_KIND_GAP) {
+        (void)snprintf(c->why, sizeof(c->why), "a gap");
+    }
+    c->fences += record->kind == VGD_TRACE_KIND_FENCE;
+    c->pictures += record->kind == VGD_TRACE_KIND_PICTURE;
+    if (!kept) {
+        free(data);
+    }
+}
+
 /* What is in the file that is not in the acts, or the other way round; "" if they agree. */
 static const char *compare(void)
 {
-    static char why[256];
+    static struct check c;
+    c = (struct check){0};
     VGD_AUTO_FD fd = open(t.file, O_RDONLY | O_CLOEXEC);
-    struct vgd_trace_reader *reader = NULL;
     struct vgd_trace_fault fault;
-    if (vgd_trace_reader_open(&fd, &reader, &fault) != VGD_OK) {
-        (void)snprintf(why, sizeof(why), "%s", fault.text);
-        return why;
+    if (vgd_trace_reader_open(&fd, &c.reader, &fault) != VGD_OK) {
+        (void)snprintf(c.why, sizeof(c.why), "%s", fault.text);
+        return c.why;
     }
-    static uint64_t ids[ACTS_MAX];
-    static bool has_answer[ACTS_MAX];
-    memset(has_answer, 0, sizeof(has_answer));
-    struct span reads[SPANS_MAX], writes[SPANS_MAX];
-    uint32_t n_reads = 0, n_writes = 0, n = 0, fences = 0, want_fences = 0, pictures = 0;
     struct vgd_trace_item item;
-    enum vgd_status st;
-    why[0] = '\0';
-    while (why[0] == '\0' && (st = vgd_trace_reader_next(reader, &item)) == VGD_OK) {
-        const struct vgd_trace_record *record = &item.record;
-        size_t n_bytes = (size_t)item.data.total_bytes;
-        uint8_t *data = malloc(n_bytes + 1);
-        if (vgd_trace_reader_data(reader, &item.data, 0, data, n_bytes) != VGD_OK) {
-            (void)snprintf(why, sizeof(why), "%s", vgd_trace_reader_fault(reader)->text);
-        }
-        bool kept = false;
-        if (record->kind == VGD_TRACE_KIND_BACKING &&
-            record->as.backing.reason != VGD_TRACE_BACKING_STATE) {
-            bool written = record->as.backing.reason == VGD_TRACE_BACKING_WRITTEN;
-            uint32_t *count = written ? &n_writes : &n_reads;
-            struct span *to = written ? writes : reads;
-            if (*count < SPANS_MAX) {
-                to[(*count)++] = (struct span){.offset_bytes = record->as.backing.offset_bytes,
-                                               .n_bytes = n_bytes,
-                                               .bytes = data,
-                                               .res_id = record->as.backing.resource_id};
-                kept = true;
-            }
-        } else if (record->kind == VGD_TRACE_KIND_COMMAND && record->as.command.flags == 0) {
-            if (n > 0 && t.acts[n - 1].writes) {
-                for (uint32_t i = 0; i < t.acts[n - 1].n_rows && why[0] == '\0'; i++) {
-                    if (!row_is_in(&t.acts[n - 1].rows[i], TEXTURE, writes, n_writes)) {
-                        (void)snprintf(why, sizeof(why), "command %u: row %u written", n - 1, i);
-                    }
-                }
-            }
-            const struct act *a = &t.acts[n];
-            if (n >= t.n_acts || n_bytes != a->cmd_bytes || memcmp(data, a->cmd, n_bytes) != 0) {
-                (void)snprintf(why, sizeof(why), "command %u of %u is another", n, t.n_acts);
-            }
-            for (uint32_t i = 0; why[0] == '\0' && !a->writes && i < a->n_rows; i++) {
-                if (!row_is_in(&a->rows[i], a->res_id, reads, n_reads)) {
-                    (void)snprintf(why, sizeof(why), "command %u: row %u read", n, i);
-                }
-            }
-            while (n_reads > 0) {
-                free(reads[--n_reads].bytes);
-            }
-            while (n_writes > 0) {
-                free(writes[--n_writes].bytes);
-            }
-            want_fences += why[0] == '\0' && a->is_fenced && answered(a, VGD_RESP_OK_NODATA);
-            ids[n++] = record->as.command.command_id;
-        } else if (record->kind == VGD_TRACE_KIND_RESPONSE) {
-            uint32_t i = 0;
-            while (i < n && ids[i] != record->as.response.command_id) {
-                i++;
-            }
-            if (i == n || has_answer[i] || n_bytes != t.acts[i].resp_bytes ||
-                memcmp(data, t.acts[i].resp, n_bytes) != 0) {
-                (void)snprintf(why, sizeof(why), "the answer to command %u is another", i);
-            } else {
-                has_answer[i] = true;
-            }
-        } else if (record->kind == VGD_TRACE_KIND_GAP) {
-            (void)snprintf(why, sizeof(why), "a gap");
-        }
-        fences += record->kind == VGD_TRACE_KIND_FENCE;
-        pictures += record->kind == VGD_TRACE_KIND_PICTURE;
-        if (!kept) {
-            free(data);
-        }
+    enum vgd_status st = VGD_OK;
+    while (c.why[0] == '\0' && (st = vgd_trace_reader_next(c.reader, &item)) == VGD_OK) {
+        on_record(&c, &item);
     }
-    while (n_reads > 0) {
-        free(reads[--n_reads].bytes);
+    forget_spans(&c);
+    vgd_trace_reader_close(c.reader);
+    if (c.why[0] == '\0' && (st != VGD_CLOSED || c.n != t.n_acts || c.answers != c.n ||
+                             c.fences != c.want_fences || c.pictures == 0)) {
+        (void)snprintf(c.why, sizeof(c.why),
+                       "status %d, %u of %u commands, %u answers, %u of %u fences, %u pictures",
+                       (int)st, c.n, t.n_acts, c.answers, c.fences, c.want_fences, c.pictures);
     }
-    while (n_writes > 0) {
-        free(writes[--n_writes].bytes);
-    }
-    vgd_trace_reader_close(reader);
-    uint32_t answers = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        answers += has_answer[i];
-    }
-    if (why[0] == '\0' && (st != VGD_CLOSED || n != t.n_acts || answers != n ||
-                           fences != want_fences || pictures == 0)) {
-        (void)snprintf(why, sizeof(why),
-                       "status %d, %u of %u commands, %u answers, %u of %u fences, %u pictures", st,
-                       n, t.n_acts, answers, fences, want_fences, pictures);
-    }
-    return why;
+    return c.why;
 }
 
 /* ---- mid-life ---------------------------------------------------------------------------------
