@@ -44,6 +44,7 @@ static struct {
 
     /* The VMM. */
     int vmm;
+    bool slow;                     /* the socket holds little */
     bool honest;                   /* so far: it answered in order */
     uint8_t head[HEAD_MAX];        /* of the message being read: header, start of the payload */
     size_t head_bytes, left_bytes; /* left: of the payload, once the header is whole */
@@ -296,8 +297,13 @@ static void vmm_connect(void)
     s.vmm = pair[1];
     s.honest = true;
     memset(s.shown, 0, sizeof(s.shown));
+    int writers_end = pair[0];
     vgd_display_writer_connect(s.w, &pair[0]);
     assert(pair[0] == -1);
+    if (s.slow) { /* messages go in pieces, and wait */
+        int n_bytes = 1;
+        (void)setsockopt(writers_end, SOL_SOCKET, SO_SNDBUF, &n_bytes, sizeof(n_bytes));
+    }
     turn();
 }
 
@@ -655,11 +661,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     s.fd_with_it = -1;
     s.loop = vgd_loop_create();
     s.has_worker = true;
+    uint8_t how = u8();
+    s.slow = how % 2 != 0;
     s.w = vgd_display_writer_create(&(struct vgd_display_writer_config){
         .loop = s.loop,
         .frames = frames,
         .n_scanouts = N_SCANOUTS,
-        .pixels_only = u8() >= 0xf0,
+        .pixels_only = how >= 0xf0,
         .to_worker = to_worker,
     });
     assert(s.loop != NULL && s.w != NULL);

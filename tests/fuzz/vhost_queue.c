@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hostile rings in a small guest memory. The input is a list of what guest and device do, in any
- * order; deaths of the device, with and without a record that lies, are among them.
+ * order; deaths of the device, with and without a record that lies, are among them, and a second
+ * thread of the guest that rewrites a place of its rings while the device takes from them.
  *
  * Properties: a popped head is below the size and not in flight already; iovecs lie inside the
  * mappings and sum to what the chain says; what is pushed is what the guest finds, once.
@@ -9,6 +10,8 @@
 #include <assert.h>
 #include <endian.h>
 #include <linux/virtio_ring.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,6 +28,9 @@
 #define USER 0x7f0000000000u
 #define SIZE_MAX_LOG2 6u
 #define OPS_MAX 300u
+
+#define SCRIBBLES 0xf8u /* OP_NOTIFY with this or more: the second thread writes */
+#define SCRIBBLED_MAX 8u
 
 #define DESC_AT 0u /* 64 descriptors */
 #define AVAIL_AT 0x400u
@@ -237,6 +243,83 @@ static void offer(struct vgd_reader *r)
     avail->idx = htole16((uint16_t)(idx + 1));
 }
 
+/* --- the second thread --- */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool there, wanted, writing; /* under the lock */
+    atomic_bool stop;
+    uint16_t *at; /* n places, which become values[0], values[1], and so on */
+    uint32_t n;
+    uint16_t values[2][SCRIBBLED_MAX];
+} second = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void *scribble(void *user)
+{
+    (void)user;
+    for (;;) {
+        (void)pthread_mutex_lock(&second.lock);
+        second.writing = false;
+        (void)pthread_cond_broadcast(&second.changed);
+        while (!second.wanted) {
+            (void)pthread_cond_wait(&second.changed, &second.lock);
+        }
+        second.wanted = false;
+        second.writing = true;
+        (void)pthread_cond_broadcast(&second.changed);
+        (void)pthread_mutex_unlock(&second.lock);
+        for (uint32_t round = 0; !atomic_load(&second.stop); round++) {
+            for (uint32_t i = 0; i < second.n; i++) {
+                __atomic_store_n(&second.at[i], second.values[round % 2][i], __ATOMIC_RELAXED);
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The device takes chains while a few places change to and fro. The used ring is left alone: what
+ * is in it is compared. */
+static void pop_while_scribbled(struct vgd_reader *r)
+{
+    static const uint32_t areas[] = {DESC_AT, DESC_AT, AVAIL_AT, TABLE_AT};
+    uint32_t where = vgd_read_u8(r);
+    uint32_t pops = 1 + vgd_read_u8(r) % 32u;
+    second.n = 1 + where % SCRIBBLED_MAX;
+    second.at = (uint16_t *)(void *)(f.low + areas[where / 64] + 2 * (where % 64u));
+    for (uint32_t i = 0; i < second.n; i++) {
+        second.values[0][i] = __atomic_load_n(&second.at[i], __ATOMIC_RELAXED);
+        second.values[1][i] = htole16(vgd_read_le16(r));
+    }
+    atomic_store(&second.stop, false);
+    (void)pthread_mutex_lock(&second.lock);
+    if (!second.there) {
+        pthread_t thread;
+        int rc = pthread_create(&thread, NULL, scribble, NULL);
+        assert(rc == 0);
+        (void)pthread_detach(thread);
+        second.there = true;
+    }
+    second.wanted = true;
+    (void)pthread_cond_broadcast(&second.changed);
+    while (!second.writing) {
+        (void)pthread_cond_wait(&second.changed, &second.lock);
+    }
+    (void)pthread_mutex_unlock(&second.lock);
+    for (; pops > 0 && f.n_held < VGD_QUEUE_SIZE_MAX; pops--) {
+        pop();
+        if (pops % 4 == 0) {
+            push(pops, 0);
+        }
+    }
+    atomic_store(&second.stop, true);
+    (void)pthread_mutex_lock(&second.lock);
+    while (second.writing) {
+        (void)pthread_cond_wait(&second.changed, &second.lock);
+    }
+    (void)pthread_mutex_unlock(&second.lock);
+}
+
 static void step(enum op op, struct vgd_reader *r)
 {
     switch (op) {
@@ -261,7 +344,12 @@ static void step(enum op op, struct vgd_reader *r)
         push(vgd_read_u8(r), vgd_read_le16(r));
         break;
     case OP_NOTIFY: {
-        bool wanted = vgd_read_u8(r) % 2 == 0;
+        uint8_t how = vgd_read_u8(r);
+        if (how >= SCRIBBLES) {
+            pop_while_scribbled(r);
+            break;
+        }
+        bool wanted = how % 2 == 0;
         (void)vgd_virtqueue_should_notify(f.q);
         bool twice = vgd_virtqueue_should_notify(f.q);
         assert(!twice);
