@@ -31,6 +31,7 @@ static const char usage_text[] =
     "  --render-server=PATH  virgl_render_server, if it is not where distributions put it\n"
     "  --render-node=PATH    use this DRM render node and open no other\n"
     "  --require-hardware    software OpenGL or Vulkan is an error\n"
+    "  --strict              refuse OpenGL commands of the guest that are newer than this program\n"
     "  --control-path=PATH   control socket for vgdctl (default: vgd/PID.sock in "
     "$XDG_RUNTIME_DIR)\n"
     "  --no-control          no control socket\n"
@@ -103,6 +104,7 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         HOSTMEM,
         SERVER,
         HARDWARE,
+        STRICT,
         PROBE,
         JSON,
         CONTROL,
@@ -122,6 +124,7 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
         {"hostmem", required_argument, NULL, HOSTMEM},
         {"render-server", required_argument, NULL, SERVER},
         {"require-hardware", no_argument, NULL, HARDWARE},
+        {"strict", no_argument, NULL, STRICT},
         {"probe", no_argument, NULL, PROBE},
         {"json", no_argument, NULL, JSON},
         {"control-path", required_argument, NULL, CONTROL},
@@ -180,6 +183,9 @@ int vgd_options_parse(int argc, char **argv, struct vgd_options *o)
             break;
         case HARDWARE:
             o->require_hardware = true;
+            break;
+        case STRICT:
+            o->strict = true;
             break;
         case PROBE:
             o->probe = true;

@@ -76,6 +76,7 @@ static bool create_worker(struct vgd *vgd)
         .layer_dir = vgd->layer_dir,
         .window_bytes = vgd->options.venus ? vgd->options.hostmem_bytes : 0,
         .require_hardware = vgd->options.require_hardware,
+        .strict_streams = vgd->options.strict,
         .n_scanouts = VGD_MAX_SCANOUTS,
         .restart_window_ms = vgd->options.restart_window_ms,
         .frames_fd = vgd->frames_fd,

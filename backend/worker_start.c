@@ -249,6 +249,7 @@ static enum vgd_status finish_start(struct worker *w, int *server_fd)
         .journal = w->journal,
         .counters = &w->vault->counters,
         .n_scanouts = start->hello.n_scanouts,
+        .strict_streams = start->hello.strict_streams != 0,
         .complete = vgd_worker_complete,
         .postpone = vgd_worker_postpone,
         .user = w,

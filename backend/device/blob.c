@@ -90,6 +90,10 @@ static enum vgd_status create(struct vgd_gpu_call *call, struct vgd_resource *ma
                                                    .iov = res->backing.iov,
                                                    .n_iov = res->backing.n_iov});
         res->in_renderer = st == VGD_OK;
+        const struct vgd_context *ctx = vgd_context_find(gpu, call->hdr.ctx_id);
+        if (st == VGD_OK && ctx->stream != NULL) {
+            (void)vgd_virgl_state_take_blob(ctx->stream, blob_id, res->as.blob.made_by);
+        }
     }
     if (st != VGD_OK) {
         (void)VGD_REFUSE(call, st, "res=%" PRIu32 " ctx=%" PRIu32 " blob_id %" PRIu64 ": %s",

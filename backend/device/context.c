@@ -119,8 +119,12 @@ enum vgd_status vgd_do_ctx_create(struct vgd_gpu_call *call)
     ctx->name_len_bytes = cmd.name_len_bytes;
     memcpy(ctx->name, cmd.debug_name, cmd.name_len_bytes);
     ctx->lost = gpu->replaying;
-    st = vgd_idmap_add(&gpu->contexts, id, ctx);
+    st = gpu->replaying ? VGD_OK : vgd_stream_begin(gpu, ctx);
+    if (st == VGD_OK) {
+        st = vgd_idmap_add(&gpu->contexts, id, ctx);
+    }
     if (st != VGD_OK) {
+        vgd_stream_end(ctx);
         free(ctx);
         return st;
     }
@@ -128,6 +132,7 @@ enum vgd_status vgd_do_ctx_create(struct vgd_gpu_call *call)
         st = gpu->ops->context_create(gpu->render, id, capset_id, ctx->name, ctx->name_len_bytes);
         if (st != VGD_OK) {
             (void)vgd_idmap_remove(&gpu->contexts, id);
+            vgd_stream_end(ctx);
             free(ctx);
             return st;
         }
@@ -149,6 +154,9 @@ static void attachment_free(struct vgd_gpu *gpu, struct vgd_attachment *at)
         at->next->prev = at->prev;
     }
     at->ctx->queries_count -= may_be_query(at->res);
+    if (at->ctx->stream != NULL) {
+        vgd_virgl_state_forget_resource(at->ctx->stream, at->res->id);
+    }
     gpu->attachments_count--;
     free(at);
 }
@@ -156,6 +164,7 @@ static void attachment_free(struct vgd_gpu *gpu, struct vgd_attachment *at)
 /* Free a context that the renderer does not know any more. */
 static void context_free(struct vgd_gpu *gpu, struct vgd_context *ctx)
 {
+    vgd_stream_end(ctx);
     uint32_t cursor = 0;
     struct vgd_attachment *at;
     while ((at = vgd_idmap_next(&ctx->attachments, &cursor, NULL)) != NULL) {
@@ -392,44 +401,6 @@ enum vgd_status vgd_do_transfer_from_host_3d(struct vgd_gpu_call *call)
     return transfer_3d(call, call->gpu->ops->transfer_from_host_3d);
 }
 
-enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call)
-{
-    struct vgd_gpu *gpu = call->gpu;
-    struct vgd_cmd_submit_3d cmd;
-    enum vgd_status st = vgd_cmd_submit_3d_decode(&call->body, &cmd);
-    if (st == VGD_OK) {
-        st = vgd_cmd_submit_3d_tail_check(&call->body, &cmd);
-    }
-    struct vgd_context *ctx = NULL;
-    if (st == VGD_OK) {
-        st = vgd_context_named(call, &ctx);
-    }
-    if (st != VGD_OK) {
-        return st;
-    }
-    if (ctx->lost) {
-        vgd_context_complete_queries(ctx);
-        return VGD_REFUSE(call, VGD_LOST, "ctx=%" PRIu32 " is lost", ctx->id);
-    }
-    if (cmd.size_bytes > gpu->config.limits.submit_bytes_max) {
-        return VGD_REFUSE(call, VGD_LIMIT,
-                          "ctx=%" PRIu32 " %" PRIu32 " bytes: submit_bytes_max %" PRIu32, ctx->id,
-                          cmd.size_bytes, gpu->config.limits.submit_bytes_max);
-    }
-    if (cmd.size_bytes % 4 != 0) {
-        return VGD_REFUSE(call, VGD_RANGE, "ctx=%" PRIu32 " %" PRIu32 " bytes", ctx->id,
-                          cmd.size_bytes);
-    }
-    gpu->counters->submits++;
-    gpu->counters->submit_bytes += cmd.size_bytes;
-    if (cmd.size_bytes == 0) {
-        return VGD_OK; /* only a fence */
-    }
-    /* The command is our private copy, and the request's owner lets the renderer write to it. */
-    return gpu->ops->submit(gpu->render, ctx->id, (void *)(uintptr_t)call->body.pos,
-                            cmd.size_bytes);
-}
-
 /* The guest's name for @ctx as a log may show it: no terminal sequences, no new lines. */
 static void printable(const struct vgd_context *ctx, char out[VGD_DEBUG_NAME_BYTES + 1])
 {
@@ -447,6 +418,7 @@ void vgd_gpu_context_lost(struct vgd_gpu *gpu, uint32_t ctx_id)
         return;
     }
     ctx->lost = true;
+    vgd_stream_end(ctx);
     gpu->counters->contexts_lost++;
     char name[VGD_DEBUG_NAME_BYTES + 1];
     printable(ctx, name);

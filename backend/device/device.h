@@ -8,7 +8,8 @@
  *   blob.c      blob resources
  *   window.c    blobs in the host-visible region
  *   backing.c   guest pages of resources, memory changes
- *   context.c   contexts, 3D transfers, submits, lost contexts
+ *   context.c   contexts, 3D transfers, lost contexts
+ *   submit.c    SUBMIT_3D: streams, followed on their way (virgl_state.h)
  *   scanout.c   scanouts, flush, cursor
  *   info.c      capsets, EDID, display information
  *   record.c    the state as records of the journal, and back
@@ -29,6 +30,7 @@
 #include "idmap.h"
 #include "journal.h"
 #include "log.h"
+#include "virgl_state.h"
 
 #define VGD_BYTES_PER_PIXEL 4u
 /* Gallium's pipe_texture_target, as RESOURCE_CREATE_3D carries it. */
@@ -84,6 +86,8 @@ struct vgd_resource {
         struct {
             uint32_t mem, flags;
             uint64_t size_bytes;
+            /* The PIPE_RESOURCE_CREATE that made it, which its context was sent before; 0: none */
+            uint32_t made_by[VGD_VIRGL_PIPE_CREATE_DWORDS];
         } blob;
     } as;
     struct vgd_backing backing;
@@ -145,6 +149,9 @@ struct vgd_context {
     uint32_t queries_count;            /* attached resources that may be query buffers */
     struct vgd_idmap attachments;      /* resource id -> struct vgd_attachment, owned */
     struct vgd_gpu_waiters *timelines; /* owned; one per ring, NULL before the first ring fence */
+    struct vgd_virgl_state *stream; /* owned; NULL of other than OpenGL contexts, and when lost */
+    uint64_t submits, submit_bytes;
+    uint64_t stream_commands, stream_draws, stream_unknown, stream_refused;
 };
 
 struct vgd_scanout {
@@ -182,6 +189,8 @@ struct vgd_gpu {
     struct vgd_gpu_waiters device_timeline; /* fences without a ring */
     struct vgd_gpu_waiters questions;       /* asked of the display */
     struct vgd_gpu_waiters window_waiters;  /* asked of the window, and in no timeline */
+
+    uint64_t stream_state_bytes; /* of all contexts */
 
     struct vgd_map *maps; /* owned; the newest first */
     uint32_t maps_count;
@@ -319,7 +328,6 @@ enum vgd_status vgd_do_ctx_attach(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_ctx_detach(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_to_host_3d(struct vgd_gpu_call *call);
 enum vgd_status vgd_do_transfer_from_host_3d(struct vgd_gpu_call *call);
-enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call);
 struct vgd_context *vgd_context_find(const struct vgd_gpu *gpu, uint32_t id);
 /** The context that the command's header names, live or lost. VGD_NO_CONTEXT. */
 VGD_MUST_CHECK enum vgd_status vgd_context_named(struct vgd_gpu_call *call,
@@ -330,6 +338,13 @@ void vgd_contexts_forget_resource(struct vgd_gpu *gpu, struct vgd_resource *res)
 void vgd_context_complete_queries(const struct vgd_context *ctx);
 /** Free every context; the renderer knows none any more, and nothing waits on a ring. */
 void vgd_contexts_finish(struct vgd_gpu *gpu);
+
+/* submit.c */
+enum vgd_status vgd_do_submit_3d(struct vgd_gpu_call *call);
+/** Begin to follow what a new context is sent, if it is one of OpenGL. VGD_NO_MEMORY. */
+VGD_MUST_CHECK enum vgd_status vgd_stream_begin(struct vgd_gpu *gpu, struct vgd_context *ctx);
+/** Forget what was sent. */
+void vgd_stream_end(struct vgd_context *ctx);
 
 /* scanout.c */
 enum vgd_status vgd_do_set_scanout(struct vgd_gpu_call *call);

@@ -105,6 +105,7 @@ struct vgd_gpu_config {
     struct vgd_gpu_counters *counters; /* borrowed; may live in shared memory */
     uint32_t n_scanouts;               /* 1..VGD_MAX_SCANOUTS: ids that SET_SCANOUT accepts */
     struct vgd_gpu_limits limits;
+    bool strict_streams; /* refuse commands in streams that are newer than the decoder */
     /** The response of @req, @n_bytes at most its capacity. The request is the caller's again.
      *  Must not call the device. */
     void (*complete)(void *user, struct vgd_gpu_request *req, const uint8_t *resp, size_t n_bytes);

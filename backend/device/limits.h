@@ -19,4 +19,14 @@
 #define VGD_BUFFER_BYTES_MAX (1u << 30)
 #define VGD_RESOURCE_2D_SIDE_PX_MAX 16384u
 
+/* What is remembered of OpenGL contexts (virgl_state.h). */
+#define VGD_VIRGL_OBJECTS_MAX (1u << 17) /* one context */
+#define VGD_VIRGL_SUB_CONTEXTS_MAX 512u  /* one context; each is a GL context of the host */
+#define VGD_VIRGL_BLOBS_MAX 256u         /* made for blobs that the guest has not asked for */
+#define VGD_VIRGL_VIDEOS_MAX 256u        /* codecs, and pictures; more are not remembered */
+#define VGD_VIRGL_STATE_BYTES_MAX                                                                  \
+    (64u << 20) /* commands kept of one context; then it is not whole */
+#define VGD_VIRGL_KEPT_BYTES_MAX (256u << 20)      /* likewise, all contexts together */
+#define VGD_VIRGL_STATE_BYTES_ALL_MAX (512u << 20) /* with the tables, all contexts together */
+
 #endif

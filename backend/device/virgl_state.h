@@ -63,6 +63,15 @@ vgd_virgl_state_follow(struct vgd_virgl_state *state, const uint32_t *dwords, ui
 /** The resource is not the context's any more: bindings of it are not made again. */
 void vgd_virgl_state_forget_resource(struct vgd_virgl_state *state, uint32_t res_id);
 
+/** The renderer refused part of what was followed: what it did of it is not known. */
+void vgd_virgl_state_spoil(struct vgd_virgl_state *state);
+
+#define VGD_VIRGL_PIPE_CREATE_DWORDS 12u /* of a PIPE_RESOURCE_CREATE, with its header */
+/** A blob has been made of what the context made for @blob_id: it is the resource's from now on,
+ * and *out is the command that made it. False: there is no such thing. */
+bool vgd_virgl_state_take_blob(struct vgd_virgl_state *state, uint64_t blob_id,
+                               uint32_t out[VGD_VIRGL_PIPE_CREATE_DWORDS]);
+
 /** Takes part of a stream: whole commands. False ends it. */
 typedef bool (*vgd_virgl_state_fn)(void *user, const uint32_t *dwords, uint32_t n_dwords);
 /**

@@ -105,8 +105,8 @@ struct vgd_link_hello {
     uint8_t want_virgl;       /* OpenGL */
     uint8_t want_venus;       /* Vulkan */
     uint8_t require_hardware; /* software GL or Vulkan is an error */
-    uint8_t pad;
-    uint64_t window_bytes;            /* of the host-visible region; 0: there is none */
+    uint8_t strict_streams;   /* refuse commands in streams that are newer than the decoder */
+    uint64_t window_bytes;    /* of the host-visible region; 0: there is none */
     char render_node[VGD_PATH_BYTES]; /* "" = choose */
     struct vgd_link_gl_choice choice; /* of an earlier worker: go that way at once */
     struct vgd_link_vk_choice vulkan; /* the same */

@@ -6,23 +6,12 @@
 #include <string.h>
 
 #include "checked.h"
+#include "virgl_wire.h"
 
 /* A command of a Vulkan context is one packet on a socket, at most. Mesa sends hundreds of bytes.
  */
 #define VENUS_SUBMIT_BYTES_MAX (128u << 10)
 
-/* The command of an OpenGL stream that takes a blob for a texture: its words behind the header, up
- * to those of the first plane. */
-#define SET_TYPE 49u
-enum set_type_word {
-    SET_TYPE_RESOURCE,
-    SET_TYPE_FORMAT,
-    SET_TYPE_WIDTH = 3,
-    SET_TYPE_HEIGHT,
-    SET_TYPE_STRIDE = 8,
-    SET_TYPE_OFFSET,
-    SET_TYPE_WORDS, /* with one plane */
-};
 /* llvmpipe draws blocks of so many rows. */
 #define CPU_BLOCK_ROWS 4u
 
@@ -192,46 +181,46 @@ static enum vgd_status submit_venus(struct virgl *v, struct context *ctx, void *
     return rc == 0 ? VGD_OK : VGD_HOST_FAILED;
 }
 
-/* @words of a SET_TYPE for a blob of Vulkan: does the picture lie in its file? */
-static bool texture_fits(const struct resource *res, const uint32_t *words, uint32_t n_words,
-                         bool on_cpu)
+/* A PIPE_RESOURCE_SET_TYPE for a blob of Vulkan: does the picture lie in its file? What does not
+ * say so in a way that we understand does not, where that matters. */
+static bool texture_fits(const struct resource *res, const struct vgd_command *cmd, bool on_cpu)
 {
-    if (n_words != SET_TYPE_WORDS || vgd_virgl_linear_format(words[SET_TYPE_FORMAT]) == 0) {
+    struct vgd_virgl_pipe_resource_set_type type;
+    if (vgd_virgl_pipe_resource_set_type_decode(cmd, &type) != VGD_OK || type.n_planes != 1 ||
+        vgd_virgl_linear_format(type.format) == 0) {
         return !on_cpu; /* several planes, or other than 4 bytes a pixel */
     }
-    uint64_t row_bytes = (uint64_t)words[SET_TYPE_WIDTH] * VGD_BYTES_PER_PIXEL;
-    uint64_t rows = words[SET_TYPE_HEIGHT];
+    struct vgd_virgl_plane plane;
+    vgd_virgl_plane_decode(type.planes, &plane);
+    uint64_t row_bytes = (uint64_t)type.w * VGD_BYTES_PER_PIXEL;
+    uint64_t rows = type.h;
     if (on_cpu) {
         rows = (rows + CPU_BLOCK_ROWS - 1) / CPU_BLOCK_ROWS * CPU_BLOCK_ROWS;
     }
     uint64_t end; /* no product of 32-bit numbers wraps; the sum might */
-    return words[SET_TYPE_WIDTH] <= VGD_PIXELS_SIDE_PX_MAX &&
-           words[SET_TYPE_HEIGHT] <= VGD_PIXELS_SIDE_PX_MAX &&
-           words[SET_TYPE_STRIDE] >= row_bytes && words[SET_TYPE_STRIDE] <= INT32_MAX &&
-           vgd_add_u64(words[SET_TYPE_STRIDE] * rows, words[SET_TYPE_OFFSET], &end) &&
+    return type.w <= VGD_PIXELS_SIDE_PX_MAX && type.h <= VGD_PIXELS_SIDE_PX_MAX &&
+           plane.stride_bytes >= row_bytes && plane.stride_bytes <= INT32_MAX &&
+           vgd_add_u64(plane.stride_bytes * rows, plane.offset_bytes, &end) &&
            vgd_virgl_blob_has_bytes(res, end);
 }
 
 /*
  * A driver believes whatever width, height and stride the guest tells of a blob that is to be a
  * texture. OpenGL on the CPU (llvmpipe) maps its file, and every pixel beyond that is memory of
- * this process.
+ * this process. The library goes by the opcode alone, and stops at a command that is cut off.
  */
-static bool textures_fit(const struct virgl *v, const uint32_t *words, size_t n_words)
+static bool textures_fit(const struct virgl *v, const uint32_t *dwords, uint32_t n_dwords)
 {
-    for (size_t at = 0; at < n_words;) {
-        uint32_t len = words[at] >> 16;
-        const uint32_t *body = &words[at + 1];
-        if (len >= n_words - at) {
-            return true; /* the library stops here, too */
+    struct vgd_stream s = vgd_stream_of(&vgd_virgl_stream, dwords, n_dwords);
+    struct vgd_command cmd;
+    while (vgd_stream_next(&s, &cmd)) {
+        if (cmd.opcode != VGD_VIRGL_CMD_PIPE_RESOURCE_SET_TYPE || cmd.n_dwords == 0) {
+            continue;
         }
-        if ((words[at] & 0xff) == SET_TYPE && len > SET_TYPE_RESOURCE) {
-            const struct resource *res = vgd_virgl_resource_find(v, body[SET_TYPE_RESOURCE]);
-            if (res != NULL && res->of_vulkan && !texture_fits(res, body, len, v->gl_is_software)) {
-                return false;
-            }
+        const struct resource *res = vgd_virgl_resource_find(v, cmd.body[0]);
+        if (res != NULL && res->of_vulkan && !texture_fits(res, &cmd, v->gl_is_software)) {
+            return false;
         }
-        at += (size_t)len + 1;
     }
     return true;
 }
@@ -250,7 +239,8 @@ enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *co
     if (ctx->venus != NULL) {
         return submit_venus(v, ctx, commands, size_bytes);
     }
-    if (ctx->vulkan_blobs_count > 0 && !textures_fit(v, commands, size_bytes / sizeof(uint32_t))) {
+    if (ctx->vulkan_blobs_count > 0 &&
+        !textures_fit(v, commands, (uint32_t)(size_bytes / sizeof(uint32_t)))) {
         return VGD_RANGE;
     }
     for (uint32_t i = 0; i < ctx->resources_2d_count; i++) {

@@ -327,6 +327,7 @@ static void say_hello(struct vgd_worker_process *p)
         .want_venus = p->config.want_venus && !p->gave_up_3d,
         .window_bytes = p->config.window_bytes,
         .require_hardware = p->config.require_hardware,
+        .strict_streams = p->config.strict_streams,
     };
     (void)snprintf(hello.render_node, sizeof(hello.render_node), "%s", p->render_node);
     /* The way the last one went saves the search; a named node is not for a worker to change. */

@@ -39,6 +39,7 @@ struct vgd_worker_process_config {
     const char *layer_dir;     /* folder of our Vulkan layer's manifest, "" or NULL; copied */
     uint64_t window_bytes;     /* of the host-visible region */
     bool require_hardware;
+    bool strict_streams;
     uint32_t n_scanouts;
     uint32_t restart_window_ms; /* VGD_RESTART_WINDOW_MS unless a test is in a hurry */
     int frames_fd;              /* borrowed */

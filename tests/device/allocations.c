@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "learner.h"
 #include "samples.h"
 
 #define POISON 0xa5
@@ -184,6 +185,66 @@ DEVICE_TEST(F08_create_and_open)
     }
     cr_assert_eq(nth, 3);
     bench_close(&b);
+}
+
+/* Each command of a stream that makes one of everything: refused without a trace, then followed. */
+DEVICE_TEST(F08_every_allocation_of_a_stream)
+{
+    STREAM(s);
+    put_objects(&s);
+    CREATE(&s, SHADER, 5, 1, 16, 300, 0, 1, 2);
+    CREATE(&s, SHADER, 5, 1, 8u | 1u << 31, 300, 0, 3, 4); /* and its other half */
+    PUT(&s, CREATE_SUB_CTX, 1);
+    PUT(&s, SET_CONSTANT_BUFFER, 0, 0, 1, 2, 3);
+    PUT(&s, SET_CONSTANT_BUFFER, 0, 0, 1, 2, 3, 4, 5);
+    PUT(&s, PIPE_RESOURCE_CREATE, 2, 1, 1, 64, 64, 1, 1, 0, 0, 0, 9);
+    PUT(&s, PIPE_RESOURCE_SET_TYPE, 1, 1, 1, 8, 8, 0, 0, 0, 32, 0);
+    PUT(&s, CREATE_VIDEO_CODEC, 1, 1, 1, 1, 1, 16, 16);
+    PUT(&s, CREATE_VIDEO_BUFFER, 1, 1, 16, 16, 1);
+    struct learner l;
+    learner_begin(&l, false);
+    uint32_t sites = 0;
+    for (uint32_t at = 0; at < s.n; at += 1 + (s.dwords[at] >> 16)) {
+        STREAM(one);
+        one.n = 1 + (s.dwords[at] >> 16);
+        memcpy(one.dwords, s.dwords + at, one.n * sizeof(one.dwords[0]));
+        for (uint32_t nth = 1;; nth++) {
+            STREAM(before);
+            STREAM(after);
+            say(&l, &before);
+            uint64_t bytes = l.total_bytes;
+            armed = true;
+            fail_in = nth;
+            enum vgd_status st = follow(&l, &one);
+            armed = false;
+            if (fail_in != 0) {
+                cr_assert_eq(st, VGD_OK);
+                break;
+            }
+            cr_assert_eq(st, VGD_NO_MEMORY, "dword %u", at);
+            cr_assert_eq(l.total_bytes, bytes);
+            say(&l, &after);
+            cr_assert(before.n == after.n &&
+                          memcmp(before.dwords, after.dwords, after.n * sizeof(uint32_t)) == 0,
+                      "dword %u, allocation %u", at, nth);
+            sites++;
+        }
+    }
+    cr_assert_gt(sites, 25);
+    STREAM(out);
+    for (uint32_t nth = 1;; nth++) {
+        out.n = 0;
+        armed = true;
+        fail_in = nth;
+        enum vgd_status st = vgd_virgl_state_emit(l.state, 4, collect, &out);
+        armed = false;
+        cr_assert_eq(st, fail_in == 0 ? VGD_NO_MEMORY : VGD_OK);
+        if (st == VGD_OK) {
+            cr_assert_gt(nth, 10); /* many are longer than a part */
+            break;
+        }
+    }
+    learner_end(&l);
 }
 
 static void __attribute__((noinline)) poison_stack(void)

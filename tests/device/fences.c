@@ -435,26 +435,6 @@ DEVICE_TEST(F06_totals)
     bench_close(&b);
 }
 
-/* What the log says while @run runs. */
-static size_t logged(void (*run)(struct bench *), struct bench *b, char *out, size_t n_bytes)
-{
-    FILE *file = tmpfile();
-    cr_assert_not_null(file);
-    int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-    (void)fflush(stderr);
-    (void)dup2(fileno(file), STDERR_FILENO);
-    vgd_log_setup("test", VGD_LOG_DEBUG);
-    run(b);
-    vgd_log_setup("test", VGD_LOG_ERROR);
-    (void)dup2(saved, STDERR_FILENO);
-    (void)close(saved);
-    rewind(file);
-    size_t n = fread(out, 1, n_bytes - 1, file);
-    out[n] = '\0';
-    (void)fclose(file);
-    return n;
-}
-
 static void bad_commands(struct bench *b)
 {
     for (uint32_t i = 0; i < 20000; i++) {
@@ -467,7 +447,7 @@ DEVICE_TEST(F09_log_flood)
     struct bench b;
     bench_open(&b, NULL);
     char text[65536];
-    size_t n_bytes = logged(bad_commands, &b, text, sizeof(text));
+    size_t n_bytes = bench_logged(bad_commands, &b, text, sizeof(text));
     cr_assert_gt(n_bytes, 0);
     cr_assert_lt(n_bytes, 4096);
     cr_assert_not_null(strstr(text, "RESOURCE_UNREF: res=1000"));
@@ -512,7 +492,7 @@ DEVICE_TEST(F09_log_flood_by_a_vmm_that_refuses)
     }
     b.window.status = VGD_HOST_FAILED;
     char text[65536];
-    (void)logged(unmaps_refused, &b, text, sizeof(text));
+    (void)bench_logged(unmaps_refused, &b, text, sizeof(text));
     cr_assert_not_null(strstr(text, "stay"));
     cr_assert_leq(lines_in(text), 20, "%u lines", lines_in(text));
     b.window.status = VGD_OK;
@@ -543,7 +523,7 @@ DEVICE_TEST(F06_each_limit_is_named_in_the_log)
                                                     .backing_entries_max = 1,
                                                     .submit_bytes_max = 4}});
     char text[65536];
-    (void)logged(at_the_limits, &b, text, sizeof(text));
+    (void)bench_logged(at_the_limits, &b, text, sizeof(text));
     static const char *const names[] = {"resources_max 1", "resource_bytes_max 99",
                                         "contexts_max 1", "backing_entries_max 1",
                                         "submit_bytes_max 4"};
@@ -568,7 +548,7 @@ DEVICE_TEST(F06_maps_max_is_named_in_the_log)
     struct bench b;
     bench_open(&b, &(struct bench_setup){.limits = {.maps_max = 1}});
     char text[65536];
-    (void)logged(at_maps_max, &b, text, sizeof(text));
+    (void)bench_logged(at_maps_max, &b, text, sizeof(text));
     cr_assert_not_null(strstr(text, "maps_max 1"), "%s", text);
     bench_close(&b);
 }
@@ -589,7 +569,7 @@ DEVICE_TEST(F09_names_cannot_forge_log_lines)
                                            .debug_name = "a\nvgd[1] error: \033[31mforged"});
     cr_assert_resp(cmd_run(&b, &c), OK_NODATA);
     char text[4096];
-    size_t n_bytes = logged(lose, &b, text, sizeof(text));
+    size_t n_bytes = bench_logged(lose, &b, text, sizeof(text));
     cr_assert_eq(strchr(text, '\n'), text + n_bytes - 1);
     cr_assert_null(strchr(text, '\033'));
     bench_close(&b);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -404,11 +405,12 @@ static void render_open(struct bench *b, const struct bench_setup *setup)
     struct vgd_fake_config config = {
         .callbacks = {.fence_done = fence_done, .context_lost = context_lost, .user = b},
         .no_3d = setup->no_3d,
-        .n_capsets = 2,
+        .n_capsets = setup->with_venus ? 3 : 2,
         .capsets =
             {
                 {.id = VGD_CAPSET_VIRGL, .max_version = 1, .size_bytes = CAPSET_VIRGL_BYTES},
                 {.id = VGD_CAPSET_VIRGL2, .max_version = 2, .size_bytes = CAPSET_VIRGL2_BYTES},
+                {.id = VGD_CAPSET_VENUS, .max_version = 0, .size_bytes = 160},
             },
         .capsets_are_zero = setup->capsets_are_zero,
         .rings_count = setup->rings_count,
@@ -461,6 +463,7 @@ void bench_open(struct bench *b, const struct bench_setup *setup)
         .counters = &b->counters,
         .n_scanouts = 4,
         .limits = setup->limits,
+        .strict_streams = setup->strict_streams,
         .complete = completed,
         .postpone = postponed,
         .user = b,
@@ -886,6 +889,25 @@ uint32_t pixel_at(struct bench *b, uint32_t id, uint32_t x_px, uint32_t y_px)
     assert(st == VGD_OK);
     struct vgd_reader r = vgd_reader_of(bytes, 4);
     return vgd_read_le32(&r);
+}
+
+size_t bench_logged(void (*run)(struct bench *), struct bench *b, char *out, size_t n_bytes)
+{
+    FILE *file = tmpfile();
+    assert(file != NULL);
+    int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    (void)fflush(stderr);
+    (void)dup2(fileno(file), STDERR_FILENO);
+    vgd_log_setup("test", VGD_LOG_DEBUG);
+    run(b);
+    vgd_log_setup("test", VGD_LOG_ERROR);
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
+    rewind(file);
+    size_t n = fread(out, 1, n_bytes - 1, file);
+    out[n] = '\0';
+    (void)fclose(file);
+    return n;
 }
 
 /* --- the state --- */

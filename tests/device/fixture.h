@@ -122,6 +122,8 @@ struct bench_setup {
     bool no_window;
     uint32_t blob_mems; /* 0: all */
     bool no_blobs;
+    bool with_venus; /* as the third capset */
+    bool strict_streams;
 };
 
 /** NULL is a plain 3D device with 4 scanouts. */
@@ -209,6 +211,8 @@ void window_answer(struct bench *b, uint32_t nth, enum vgd_status status);
  */
 bool window_read(struct bench *b, uint64_t offset_bytes, void *out, size_t n_bytes);
 bool window_write(struct bench *b, uint64_t offset_bytes, const void *data, size_t n_bytes);
+/** What the log says while @run runs: @n_bytes at most with the ending 0. Returns their number. */
+size_t bench_logged(void (*run)(struct bench *), struct bench *b, char *out, size_t n_bytes);
 void events_clear(struct bench *b);
 /** How many events of @kind were recorded since events_clear. */
 uint32_t events_of(const struct bench *b, enum event_kind kind);

@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+#include "virgl_wire.h"
+
 static const struct vgd_rect whole = {.w_px = SAMPLE_SIDE_PX, .h_px = SAMPLE_SIDE_PX};
 
 static void nothing(struct vgd_writer *w)
@@ -105,9 +107,10 @@ static void body_transfer_3d(struct vgd_writer *w)
 
 static void body_submit(struct vgd_writer *w)
 {
-    vgd_cmd_submit_3d_encode(w, &(struct vgd_cmd_submit_3d){.size_bytes = 12});
-    vgd_write_le32(w, 0x12345678);
-    vgd_write_le64(w, 0);
+    vgd_cmd_submit_3d_encode(w, &(struct vgd_cmd_submit_3d){.size_bytes = 24});
+    vgd_virgl_create_surface_encode(
+        w, &(struct vgd_virgl_create_surface){
+               .handle = 1, .resource = RES_3D, .format = VGD_VIRGL_FORMAT_B8G8R8A8_UNORM});
 }
 
 static void body_cursor(struct vgd_writer *w)

@@ -595,6 +595,50 @@ Test(render_both, opengl_and_vulkan_side_by_side)
                  "OpenGL is untouched");
 }
 
+/* What OpenGL on the CPU would read beyond a blob of Vulkan does not get to the library, however it
+ * is said; and what cannot be understood is not one plane of pixels. */
+Test(render_both, a_texture_beyond_its_blob_is_refused)
+{
+    enum { RES = 10, ROWS = 16, SET_TYPE = 49, B8G8R8A8 = 1, R8 = 64, Z16 = 16 };
+    struct vgd_render_info info;
+    r->ops->info(r, &info);
+    if (!info.is_software) {
+        cr_skip("OpenGL is not on the CPU");
+        return;
+    }
+    cr_assert_eq(create_context(1), VGD_OK);
+    cr_assert_eq(r->ops->context_create(r, 2, VGD_CAPSET_VIRGL2, "gl", 2), VGD_OK);
+    cr_assert_eq(create_blob(RES, 1, 0, ROWS * PAGE), VGD_OK);
+    cr_assert_eq(r->ops->context_attach(r, 2, RES), VGD_OK);
+    static const struct {
+        const char *name;
+        uint32_t n, body[13]; /* resource, format, bind, w, h, usage, modifier, planes */
+    } cases[] = {
+        {"one row more", 10, {RES, B8G8R8A8, 8, 64, ROWS + 1, 0, 0, 0, PAGE, 0}},
+        {"a block of rows more", 10, {RES, B8G8R8A8, 8, 64, ROWS - 3, 0, 0, 0, PAGE, 3 * PAGE}},
+        {"an offset", 10, {RES, B8G8R8A8, 8, 64, ROWS, 0, 0, 0, PAGE, 4}},
+        {"an offset that wraps", 10, {RES, B8G8R8A8, 8, 64, ROWS, 0, 0, 0, PAGE, UINT32_MAX}},
+        {"a stride below a row", 10, {RES, B8G8R8A8, 8, 64, ROWS, 0, 0, 0, 252, 0}},
+        {"a stride below 0", 10, {RES, B8G8R8A8, 8, 64, ROWS, 0, 0, 0, UINT32_MAX, 0}},
+        {"two planes", 12, {RES, B8G8R8A8, 8, 64, 4, 0, 0, 0, PAGE, 0, PAGE, 0}},
+        {"no plane", 8, {RES, B8G8R8A8, 8, 64, 4, 0, 0, 0}},
+        {"half a plane", 9, {RES, B8G8R8A8, 8, 64, 4, 0, 0, 0, PAGE}},
+        {"a plane and a half", 11, {RES, B8G8R8A8, 8, 64, 4, 0, 0, 0, PAGE, 0, PAGE}},
+        {"only the resource", 1, {RES}},
+        {"one byte a pixel", 10, {RES, R8, 8, 64, 4, 0, 0, 0, PAGE, 0}},
+        {"depth", 10, {RES, Z16, 8, 64, 4, 0, 0, 0, PAGE, 0}},
+        {"a format of nobody", 10, {RES, 0x7fffffff, 8, 64, 4, 0, 0, 0, PAGE, 0}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint32_t words[16] = {0, 0xab << 8 | SET_TYPE | cases[i].n << 16}; /* behind a NOP */
+        memcpy(words + 2, cases[i].body, cases[i].n * sizeof(uint32_t));
+        cr_expect_eq(r->ops->submit(r, 2, words, (2 + (size_t)cases[i].n) * 4), VGD_RANGE, "%s",
+                     cases[i].name);
+    }
+    uint32_t nop[2] = {0, 0};
+    cr_expect_eq(r->ops->submit(r, 2, nop, sizeof(nop)), VGD_OK, "none of them got there");
+}
+
 /* The library itself notices a death after many looks, and then says that everything has
  * signalled. */
 Test(render_both, fences_of_a_killed_process_are_not_done)
