@@ -635,6 +635,38 @@ static void shaders(struct probe *p)
     vgd_virgl_stream_finish(&s);
 }
 
+/* A shader whose text has not come whole is bound, and drawn with. */
+static void unfinished_shader(struct probe *p)
+{
+    struct vgd_virgl_stream s = {0};
+    pid_t worker = worker_of(p);
+    PROBE_REQUIRE(p, begin(p));
+    for (uint32_t stage = 0; stage < 2; stage++) {
+        struct vgd_guest_backing backing[2] = {0};
+        uint32_t id = make(p, BAD_CTX, plain, 4096, &backing[0]);
+        struct vgd_cmd_resource_create_3d buffer = {.target = VGD_VIRGL_TARGET_BUFFER,
+                                                    .format = VGD_VIRGL_FORMAT_R8_UNORM,
+                                                    .bind = VGD_VIRGL_BIND_VERTEX_BUFFER,
+                                                    .width = 4096,
+                                                    .height = 1};
+        uint32_t vertices = make(p, BAD_CTX, buffer, 4096, &backing[1]);
+        PROBE_REQUIRE(p, id != 0 && vertices != 0);
+        const char *text =
+            stage == VGD_VIRGL_SHADER_VERTEX ? vgd_virgl_vertex_shader : vgd_virgl_fragment_shader;
+        uint32_t n_bytes = (uint32_t)strlen(text) + 1;
+        vgd_virgl_triangle_setup(&s, id, BGRA, 32, 32, vertices, false);
+        shader_piece(&s, 9, stage, n_bytes + 1024, text, n_bytes);
+        vgd_virgl_bind_shader(&s, 9, stage);
+        vgd_virgl_draw_triangles(&s, 0, 3);
+        try(p, &s, "a draw with an unfinished shader");
+        (void)vgd_guest_unref(p->gpu, id);
+        (void)vgd_guest_unref(p->gpu, vertices);
+        check_draws(p, stage == 0 ? "an unfinished vertex shader" : "an unfinished fragment shader",
+                    worker);
+    }
+    vgd_virgl_stream_finish(&s);
+}
+
 /* --- G15 --- */
 
 static int64_t dirty_kib(const struct probe *p)
@@ -722,6 +754,7 @@ static const struct probe_test tests[] = {
     {"streams/blits", blits, PROBE_3D},
     {"streams/compute", compute, PROBE_3D},
     {"streams/shaders", shaders, PROBE_3D},
+    {"streams/unfinished-shader", unfinished_shader, PROBE_3D},
     {"streams/growth", growth, PROBE_3D | PROBE_EXEC},
 };
 
