@@ -32,6 +32,7 @@
 #define CMD_SHADER_BUFFERS 34u
 #define CMD_SHADER_IMAGES 35u
 #define CMD_LAUNCH_GRID 37u
+#define CMD_TRANSFER3D 43u
 #define OBJECT_QUERY 9u
 #define OBJECT_STREAMOUT 10u
 #define FORMAT_S8_UINT_Z24_UNORM 20u
@@ -338,6 +339,18 @@ static void handles(struct probe *p)
 
 /* --- G10, G11 --- */
 
+/* The same transfer as a command of a stream: @direction 1 to the host, 2 from it. */
+static void in_a_stream(struct probe *p, const struct vgd_cmd_transfer_host_3d *t,
+                        uint32_t direction)
+{
+    struct vgd_virgl_stream s = {0};
+    uint32_t payload[13] = {t->resource_id, 0,        0, t->stride_bytes, 0, 0, 0, 0, t->box.w,
+                            t->box.h,       t->box.d, 0, direction};
+    vgd_virgl_command(&s, CMD_TRANSFER3D, 0, payload, 13);
+    PROBE_CHECK(p, submit(p, BAD_CTX, &s) != 0);
+    vgd_virgl_stream_finish(&s);
+}
+
 /* Textures that cannot simply be copied; with backing that is a byte too short, and whole. Nothing
  * behind the backing is touched, and nothing but the texture's bytes comes back. */
 static void odd_textures(struct probe *p)
@@ -409,6 +422,9 @@ static void odd_textures(struct probe *p)
                     way % 2 == 0 ? VGD_CMD_TRANSFER_TO_HOST_3D : VGD_CMD_TRANSFER_FROM_HOST_3D;
                 t.stride_bytes = way < 2 ? textures[i].stride_bytes : 0;
                 uint32_t got = vgd_guest_transfer_3d(p->gpu, type, BAD_CTX, &t);
+                if (create.nr_samples > 1) {
+                    in_a_stream(p, &t, way % 2 == 0 ? 1 : 2);
+                }
                 PROBE_CHECK(p, got != 0);
                 if (i == 0) {
                     PROBE_CHECK(p, (got == VGD_RESP_OK_NODATA) == (n_short == 0));
