@@ -218,6 +218,7 @@ static void rewritten_stream(struct probe *p)
     }
     check_draws(p, "streams that were rewritten", worker);
     vgd_guest_ram_free(ram, gpa, 4096);
+    vgd_guest_backing_destroy(p->gpu, &backing);
     vgd_virgl_stream_finish(&s);
 }
 
@@ -544,6 +545,9 @@ static void blits(struct probe *p)
             check_draws(p, "blits and copies", worker);
         }
     }
+    for (uint32_t i = 0; i < 3; i++) {
+        vgd_guest_backing_destroy(p->gpu, &backing[i]);
+    }
     vgd_virgl_stream_finish(&s);
 }
 
@@ -593,6 +597,7 @@ static void compute(struct probe *p)
         try(p, &s, "compute");
     }
     check_draws(p, "compute", worker);
+    vgd_guest_backing_destroy(p->gpu, &backing);
     vgd_virgl_stream_finish(&s);
 }
 
@@ -610,8 +615,8 @@ static void shaders(struct probe *p)
         "  0: MOV OUT[4294967295], IN[2147483648]\n  1: END\n",
         "DCL TEMP[0..4294967295]\n  0: END\n",
         "DCL CONST[1][0..1000000]\n  0: END\n",
-        "IMM[0] FLT32 {99999999999999999999999999999999999999999999999999999999999, 1, 1, 1}\n"
-        "  0: END\n",
+        ("IMM[0] FLT32 {99999999999999999999999999999999999999999999999999999999999, 1, 1, 1}\n"
+         "  0: END\n"),
         "PROPERTY NEXT_SHADER 99999999999\n  0: END\n",
         "  0: BGNLOOP\n  1: BGNLOOP\n  2: BGNLOOP\n  3: END\n",
         "  0: CAL :99\n  1: IF IN[0]\n  2: END\n",
@@ -677,6 +682,8 @@ static void unfinished_shader(struct probe *p)
         try(p, &s, "a draw with an unfinished shader");
         (void)vgd_guest_unref(p->gpu, id);
         (void)vgd_guest_unref(p->gpu, vertices);
+        vgd_guest_backing_destroy(p->gpu, &backing[0]);
+        vgd_guest_backing_destroy(p->gpu, &backing[1]);
         check_draws(p, stage == 0 ? "an unfinished vertex shader" : "an unfinished fragment shader",
                     worker);
     }
@@ -759,6 +766,8 @@ static void growth(struct probe *p)
         probe_fail(p, "it grew by %lld KiB", (long long)grown_kib);
     }
     check_draws(p, "objects made and dropped", worker);
+    vgd_guest_backing_destroy(p->gpu, &backing[0]);
+    vgd_guest_backing_destroy(p->gpu, &backing[1]);
     vgd_virgl_stream_finish(&s);
 }
 
