@@ -290,9 +290,10 @@ static enum vgd_status follow_one(struct follow *f)
     switch (f->cmd->opcode) {
     case VGD_VIRGL_CMD_DRAW_VBO:
         return f->cmd->n_dwords <= 14 ? VGD_OK : refs_check(f); /* ids only in the longest form */
+    case VGD_VIRGL_CMD_LINK_SHADER:
+        return vgd_virgl_link_check(f);
     case VGD_VIRGL_CMD_NOP:
     case VGD_VIRGL_CMD_END_TRANSFERS:
-    case VGD_VIRGL_CMD_LINK_SHADER: /* compiles ahead of time, and leaves nothing behind */
     case VGD_VIRGL_CMD_SET_RENDER_CONDITION:
     case VGD_VIRGL_CMD_BEGIN_FRAME:
     case VGD_VIRGL_CMD_DECODE_MACROBLOCK:

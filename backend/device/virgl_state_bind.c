@@ -79,6 +79,17 @@ static enum vgd_status bind_object(struct follow *f)
     return st;
 }
 
+enum vgd_status vgd_virgl_link_check(struct follow *f)
+{
+    for (uint32_t i = 0; i < STAGES && i < f->cmd->n_dwords; i++) {
+        const struct object *obj = vgd_virgl_object_named(f, i, VGD_VIRGL_OBJECT_SHADER);
+        if (obj != NULL && vgd_virgl_is_half_made(f->sub, obj)) {
+            return vgd_virgl_wrong(f, VGD_RANGE, i + 1);
+        }
+    }
+    return VGD_OK; /* compiles ahead of time, and leaves nothing behind */
+}
+
 /* The renderer passes over an unknown shader, and over one of another stage. */
 static enum vgd_status bind_shader(struct follow *f)
 {
@@ -92,6 +103,9 @@ static enum vgd_status bind_shader(struct follow *f)
         obj = vgd_virgl_object_named(f, 0, VGD_VIRGL_OBJECT_SHADER);
         if (obj == NULL || obj->stage != stage) {
             return VGD_OK;
+        }
+        if (vgd_virgl_is_half_made(f->sub, obj)) {
+            return vgd_virgl_wrong(f, VGD_RANGE, 1); /* a draw with it ends the renderer */
         }
     }
     vgd_virgl_slot_set(f->state, &f->sub->shaders[stage], obj);

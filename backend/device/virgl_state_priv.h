@@ -183,6 +183,8 @@ void vgd_virgl_object_destroy(struct vgd_virgl_state *state, struct sub_ctx *sub
 void vgd_virgl_object_unref(struct vgd_virgl_state *state, struct object *obj);
 /** Does a shader's text go on? Then its handle is taken: a renderer would lose track. */
 bool vgd_virgl_is_half_made(const struct sub_ctx *sub, const struct object *obj);
+/** A LINK_SHADER: no shader that is half made. */
+enum vgd_status vgd_virgl_link_check(struct follow *f);
 /** The live object of @type that body[@i] names; NULL: there is none. */
 struct object *vgd_virgl_object_named(const struct follow *f, uint32_t i, uint8_t type);
 /** The type that the renderer's table has for what the guest calls @type. */

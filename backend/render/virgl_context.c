@@ -8,6 +8,12 @@
 #include "checked.h"
 #include "virgl_wire.h"
 
+/* Streams with this one attached are looked through before they are executed. */
+static bool is_watched(const struct resource *res)
+{
+    return res->of_vulkan || res->is_multisampled;
+}
+
 /* A command of a Vulkan context is one packet on a socket, at most. Mesa sends hundreds of bytes.
  */
 #define VENUS_SUBMIT_BYTES_MAX (128u << 10)
@@ -17,7 +23,7 @@
 
 void vgd_virgl_context_forget(struct context *ctx, const struct resource *res)
 {
-    ctx->vulkan_blobs_count -= res->of_vulkan;
+    ctx->watched_count -= is_watched(res);
     for (uint32_t i = 0; res->is_2d && i < ctx->resources_2d_count; i++) {
         if (ctx->resources_2d[i] == res) {
             ctx->resources_2d[i] = ctx->resources_2d[--ctx->resources_2d_count];
@@ -126,7 +132,7 @@ enum vgd_status vgd_virgl_context_attach(struct vgd_render *r, uint32_t ctx_id, 
     if (list_2d) {
         ctx->resources_2d[ctx->resources_2d_count++] = res;
     }
-    ctx->vulkan_blobs_count += res->of_vulkan;
+    ctx->watched_count += is_watched(res);
     res->contexts_count++;
     if (ctx->venus == NULL) {
         virgl_renderer_ctx_attach_resource((int)ctx_id, (int)res_id);
@@ -207,18 +213,27 @@ static bool texture_fits(const struct resource *res, const struct vgd_command *c
 /*
  * A driver believes whatever width, height and stride the guest tells of a blob that is to be a
  * texture. OpenGL on the CPU (llvmpipe) maps its file, and every pixel beyond that is memory of
- * this process. The library goes by the opcode alone, and stops at a command that is cut off.
+ * this process. And what the library gives for a multisampled texture is its heap, as in the
+ * queue's transfers (virgl_transfer.c). It goes by the opcode alone, and stops at a command that is
+ * cut off.
  */
-static bool textures_fit(const struct virgl *v, const uint32_t *dwords, uint32_t n_dwords)
+static bool stream_fits(const struct virgl *v, const uint32_t *dwords, uint32_t n_dwords)
 {
     struct vgd_stream s = vgd_stream_of(&vgd_virgl_stream, dwords, n_dwords);
     struct vgd_command cmd;
     while (vgd_stream_next(&s, &cmd)) {
-        if (cmd.opcode != VGD_VIRGL_CMD_PIPE_RESOURCE_SET_TYPE || cmd.n_dwords == 0) {
+        bool is_type = cmd.opcode == VGD_VIRGL_CMD_PIPE_RESOURCE_SET_TYPE;
+        bool is_transfer =
+            cmd.opcode == VGD_VIRGL_CMD_TRANSFER3D || cmd.opcode == VGD_VIRGL_CMD_COPY_TRANSFER3D;
+        if ((!is_type && !is_transfer) || cmd.n_dwords == 0) {
             continue;
         }
         const struct resource *res = vgd_virgl_resource_find(v, cmd.body[0]);
-        if (res != NULL && res->of_vulkan && !texture_fits(res, &cmd, v->gl_is_software)) {
+        if (res == NULL) {
+            continue;
+        }
+        if (is_transfer ? res->is_multisampled
+                        : res->of_vulkan && !texture_fits(res, &cmd, v->gl_is_software)) {
             return false;
         }
     }
@@ -239,8 +254,8 @@ enum vgd_status vgd_virgl_submit(struct vgd_render *r, uint32_t ctx_id, void *co
     if (ctx->venus != NULL) {
         return submit_venus(v, ctx, commands, size_bytes);
     }
-    if (ctx->vulkan_blobs_count > 0 &&
-        !textures_fit(v, commands, (uint32_t)(size_bytes / sizeof(uint32_t)))) {
+    if (ctx->watched_count > 0 &&
+        !stream_fits(v, commands, (uint32_t)(size_bytes / sizeof(uint32_t)))) {
         return VGD_RANGE;
     }
     for (uint32_t i = 0; i < ctx->resources_2d_count; i++) {

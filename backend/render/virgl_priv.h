@@ -85,7 +85,7 @@ struct context {
     struct vgd_idmap resources;     /* struct resource, borrowed */
     struct resource **resources_2d; /* those with a shadow; owned array, borrowed elements */
     uint32_t resources_2d_count, resources_2d_capacity;
-    uint32_t vulkan_blobs_count; /* attached: OpenGL may take them for textures */
+    uint32_t watched_count; /* attached resources for which streams are looked through */
 };
 
 struct fence {

@@ -91,7 +91,8 @@ static void wire_check(struct wire *wire, const char *what)
     (void)wire_drain(wire, 10);
     if (!wire->closed) {
         wire_say(wire, VGD_VU_GET_FEATURES, NULL, 0, NULL, 0);
-        uint64_t deadline_ns = vgd_now_ns() + UINT64_C(3000000000);
+        /* A worker may have to start first, on a busy machine. */
+        uint64_t deadline_ns = vgd_now_ns() + UINT64_C(10000000000);
         bool answered = false;
         size_t have_bytes = 0; /* header and payload may come apart */
         while (!wire->closed && !answered && vgd_now_ns() < deadline_ns) {

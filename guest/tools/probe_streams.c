@@ -32,6 +32,7 @@
 #define CMD_SHADER_BUFFERS 34u
 #define CMD_SHADER_IMAGES 35u
 #define CMD_LAUNCH_GRID 37u
+#define CMD_TRANSFER3D 43u
 #define OBJECT_QUERY 9u
 #define OBJECT_STREAMOUT 10u
 #define FORMAT_S8_UINT_Z24_UNORM 20u
@@ -217,6 +218,7 @@ static void rewritten_stream(struct probe *p)
     }
     check_draws(p, "streams that were rewritten", worker);
     vgd_guest_ram_free(ram, gpa, 4096);
+    vgd_guest_backing_destroy(p->gpu, &backing);
     vgd_virgl_stream_finish(&s);
 }
 
@@ -338,6 +340,18 @@ static void handles(struct probe *p)
 
 /* --- G10, G11 --- */
 
+/* The same transfer as a command of a stream: @direction 1 to the host, 2 from it. */
+static void in_a_stream(struct probe *p, const struct vgd_cmd_transfer_host_3d *t,
+                        uint32_t direction)
+{
+    struct vgd_virgl_stream s = {0};
+    uint32_t payload[13] = {t->resource_id, 0,        0, t->stride_bytes, 0, 0, 0, 0, t->box.w,
+                            t->box.h,       t->box.d, 0, direction};
+    vgd_virgl_command(&s, CMD_TRANSFER3D, 0, payload, 13);
+    PROBE_CHECK(p, submit(p, BAD_CTX, &s) != 0);
+    vgd_virgl_stream_finish(&s);
+}
+
 /* Textures that cannot simply be copied; with backing that is a byte too short, and whole. Nothing
  * behind the backing is touched, and nothing but the texture's bytes comes back. */
 static void odd_textures(struct probe *p)
@@ -409,6 +423,9 @@ static void odd_textures(struct probe *p)
                     way % 2 == 0 ? VGD_CMD_TRANSFER_TO_HOST_3D : VGD_CMD_TRANSFER_FROM_HOST_3D;
                 t.stride_bytes = way < 2 ? textures[i].stride_bytes : 0;
                 uint32_t got = vgd_guest_transfer_3d(p->gpu, type, BAD_CTX, &t);
+                if (create.nr_samples > 1) {
+                    in_a_stream(p, &t, way % 2 == 0 ? 1 : 2);
+                }
                 PROBE_CHECK(p, got != 0);
                 if (i == 0) {
                     PROBE_CHECK(p, (got == VGD_RESP_OK_NODATA) == (n_short == 0));
@@ -528,6 +545,9 @@ static void blits(struct probe *p)
             check_draws(p, "blits and copies", worker);
         }
     }
+    for (uint32_t i = 0; i < 3; i++) {
+        vgd_guest_backing_destroy(p->gpu, &backing[i]);
+    }
     vgd_virgl_stream_finish(&s);
 }
 
@@ -577,6 +597,7 @@ static void compute(struct probe *p)
         try(p, &s, "compute");
     }
     check_draws(p, "compute", worker);
+    vgd_guest_backing_destroy(p->gpu, &backing);
     vgd_virgl_stream_finish(&s);
 }
 
@@ -594,8 +615,8 @@ static void shaders(struct probe *p)
         "  0: MOV OUT[4294967295], IN[2147483648]\n  1: END\n",
         "DCL TEMP[0..4294967295]\n  0: END\n",
         "DCL CONST[1][0..1000000]\n  0: END\n",
-        "IMM[0] FLT32 {99999999999999999999999999999999999999999999999999999999999, 1, 1, 1}\n"
-        "  0: END\n",
+        ("IMM[0] FLT32 {99999999999999999999999999999999999999999999999999999999999, 1, 1, 1}\n"
+         "  0: END\n"),
         "PROPERTY NEXT_SHADER 99999999999\n  0: END\n",
         "  0: BGNLOOP\n  1: BGNLOOP\n  2: BGNLOOP\n  3: END\n",
         "  0: CAL :99\n  1: IF IN[0]\n  2: END\n",
@@ -632,6 +653,40 @@ static void shaders(struct probe *p)
         try(p, &s, "pieces of shaders");
     }
     check_draws(p, "pieces of shaders", worker);
+    vgd_virgl_stream_finish(&s);
+}
+
+/* A shader whose text has not come whole is bound, and drawn with. */
+static void unfinished_shader(struct probe *p)
+{
+    struct vgd_virgl_stream s = {0};
+    pid_t worker = worker_of(p);
+    PROBE_REQUIRE(p, begin(p));
+    for (uint32_t stage = 0; stage < 2; stage++) {
+        struct vgd_guest_backing backing[2] = {0};
+        uint32_t id = make(p, BAD_CTX, plain, 4096, &backing[0]);
+        struct vgd_cmd_resource_create_3d buffer = {.target = VGD_VIRGL_TARGET_BUFFER,
+                                                    .format = VGD_VIRGL_FORMAT_R8_UNORM,
+                                                    .bind = VGD_VIRGL_BIND_VERTEX_BUFFER,
+                                                    .width = 4096,
+                                                    .height = 1};
+        uint32_t vertices = make(p, BAD_CTX, buffer, 4096, &backing[1]);
+        PROBE_REQUIRE(p, id != 0 && vertices != 0);
+        const char *text =
+            stage == VGD_VIRGL_SHADER_VERTEX ? vgd_virgl_vertex_shader : vgd_virgl_fragment_shader;
+        uint32_t n_bytes = (uint32_t)strlen(text) + 1;
+        vgd_virgl_triangle_setup(&s, id, BGRA, 32, 32, vertices, false);
+        shader_piece(&s, 9, stage, n_bytes + 1024, text, n_bytes);
+        vgd_virgl_bind_shader(&s, 9, stage);
+        vgd_virgl_draw_triangles(&s, 0, 3);
+        try(p, &s, "a draw with an unfinished shader");
+        (void)vgd_guest_unref(p->gpu, id);
+        (void)vgd_guest_unref(p->gpu, vertices);
+        vgd_guest_backing_destroy(p->gpu, &backing[0]);
+        vgd_guest_backing_destroy(p->gpu, &backing[1]);
+        check_draws(p, stage == 0 ? "an unfinished vertex shader" : "an unfinished fragment shader",
+                    worker);
+    }
     vgd_virgl_stream_finish(&s);
 }
 
@@ -711,6 +766,8 @@ static void growth(struct probe *p)
         probe_fail(p, "it grew by %lld KiB", (long long)grown_kib);
     }
     check_draws(p, "objects made and dropped", worker);
+    vgd_guest_backing_destroy(p->gpu, &backing[0]);
+    vgd_guest_backing_destroy(p->gpu, &backing[1]);
     vgd_virgl_stream_finish(&s);
 }
 
@@ -722,6 +779,7 @@ static const struct probe_test tests[] = {
     {"streams/blits", blits, PROBE_3D},
     {"streams/compute", compute, PROBE_3D},
     {"streams/shaders", shaders, PROBE_3D},
+    {"streams/unfinished-shader", unfinished_shader, PROBE_3D},
     {"streams/growth", growth, PROBE_3D | PROBE_EXEC},
 };
 

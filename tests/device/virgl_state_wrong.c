@@ -226,6 +226,28 @@ DEVICE_TEST(G14_half_a_shader_is_not_destroyed)
     learner_end(&l);
 }
 
+/* virglrenderer ends when something is drawn with one. */
+DEVICE_TEST(G14_half_a_shader_is_not_bound)
+{
+    struct learner l;
+    learner_begin(&l, false);
+    STREAM(s);
+    CREATE(&s, SHADER, 5, 1, 24, 300, 0, 1, 2, 3, 4);
+    learn(&l, &s);
+    s.n = 0;
+    PUT(&s, BIND_SHADER, 5, 1);
+    cr_assert_eq(follow(&l, &s), VGD_RANGE);
+    s.n = 0;
+    PUT(&s, LINK_SHADER, 0, 5, 0, 0, 0, 0);
+    cr_assert_eq(follow(&l, &s), VGD_RANGE);
+    s.n = 0;
+    CREATE(&s, SHADER, 5, 1, 16u | 1u << 31, 300, 0, 5, 6);
+    PUT(&s, BIND_SHADER, 5, 1);
+    PUT(&s, LINK_SHADER, 0, 5, 0, 0, 0, 0);
+    learn(&l, &s);
+    learner_end(&l);
+}
+
 /* --- limits ----------------------------------------------------------------------------------- */
 
 /* A command that the stream's end cuts off. */
