@@ -226,14 +226,34 @@ static bool pixels_near(uint32_t a, uint32_t b, uint32_t tolerance)
     return true;
 }
 
+static bool fits(const struct scanout *s, struct vgd_rect rect)
+{
+    return s->pixels != NULL && rect.x_px <= s->w_px && rect.w_px <= s->w_px - rect.x_px &&
+           rect.y_px <= s->h_px && rect.h_px <= s->h_px - rect.y_px;
+}
+
+bool vgd_guest_display_read(struct vgd_guest_display *d, uint32_t idx, struct vgd_rect rect,
+                            uint32_t *out)
+{
+    (void)pthread_mutex_lock(&d->lock);
+    const struct scanout *s = &d->scanouts[idx];
+    bool can = !s->opaque && fits(s, rect);
+    for (uint32_t y = 0; can && y < rect.h_px; y++) {
+        memcpy(out + (size_t)y * rect.w_px,
+               s->pixels + (size_t)(rect.y_px + y) * s->w_px + rect.x_px,
+               (size_t)rect.w_px * sizeof(*out));
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+    return can;
+}
+
 uint64_t vgd_guest_display_compare(struct vgd_guest_display *d, uint32_t idx, struct vgd_rect rect,
                                    const uint32_t *pixels, uint32_t stride_px, uint32_t tolerance)
 {
     uint64_t differing = 0;
     (void)pthread_mutex_lock(&d->lock);
     const struct scanout *s = &d->scanouts[idx];
-    if (s->pixels == NULL || rect.x_px > s->w_px || rect.w_px > s->w_px - rect.x_px ||
-        rect.y_px > s->h_px || rect.h_px > s->h_px - rect.y_px) {
+    if (!fits(s, rect)) {
         differing = (uint64_t)rect.w_px * rect.h_px;
     } else {
         for (uint32_t y = 0; y < rect.h_px; y++) {

@@ -88,6 +88,10 @@ uint32_t vgd_guest_display_pixel(struct vgd_guest_display *d, uint32_t idx, uint
  */
 uint64_t vgd_guest_display_compare(struct vgd_guest_display *d, uint32_t idx, struct vgd_rect rect,
                                    const uint32_t *pixels, uint32_t stride_px, uint32_t tolerance);
+/** Copy the rectangle to @out, rows of @rect.w_px pixels as they came (B, G, R, and a byte that
+ *  means nothing). False: it does not fit, or its pixels cannot be read here. */
+bool vgd_guest_display_read(struct vgd_guest_display *d, uint32_t idx, struct vgd_rect rect,
+                            uint32_t *out);
 /** Overwrite our own copy of every picture and of the cursor with rubbish: what is right afterwards
  *  was sent again. */
 void vgd_guest_display_scribble(struct vgd_guest_display *d);

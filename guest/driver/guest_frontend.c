@@ -399,6 +399,11 @@ enum vgd_status vgd_guest_frontend_start(struct vgd_guest_frontend *fe)
         } else if (fe->shm != NULL) {
             fe->acked_features |= fe->features & BLOB_FEATURES;
         }
+        if (fe->config.ack_features != 0) {
+            fe->acked_features &= ~(GPU_FEATURES | BLOB_FEATURES);
+            fe->acked_features |=
+                fe->features & fe->config.ack_features & (GPU_FEATURES | BLOB_FEATURES);
+        }
         fe->acked_features |= BIT(VGD_VU_F_PROTOCOL_FEATURES);
         fe->acked_features &= ~fe->config.drop_features;
         for (uint32_t i = 0; i < VGD_GUEST_QUEUES_COUNT; i++) {
@@ -508,6 +513,11 @@ bool vgd_guest_frontend_is_closed(struct vgd_guest_frontend *fe)
 {
     struct pollfd p = {.fd = vgd_channel_fd(fe->channel), .events = POLLIN | POLLRDHUP};
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
+}
+
+void vgd_guest_frontend_set_ack(struct vgd_guest_frontend *fe, uint64_t ack_features)
+{
+    fe->config.ack_features = ack_features;
 }
 
 uint64_t vgd_guest_frontend_features(const struct vgd_guest_frontend *fe)

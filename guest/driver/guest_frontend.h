@@ -52,6 +52,8 @@ struct vgd_guest_frontend_config {
     enum vgd_guest_profile profile;
     uint32_t reply_timeout_ms; /* 0: 10 s */
     uint64_t drop_features;    /* virtio bits not to ack (EVENT_IDX: as with event_idx=off) */
+    uint64_t ack_features;     /* not 0: of the device's own bits these, where they are offered,
+                                  whatever the profile would ack */
     uint64_t drop_protocol;    /* protocol bits not to ack */
     bool no_window;            /* a device without a host-visible region (11.2: no hostmem=) */
     enum vgd_guest_announce announce_maps;
@@ -110,6 +112,8 @@ VGD_MUST_CHECK enum vgd_status vgd_guest_frontend_stop(struct vgd_guest_frontend
 /** A guest reset: stop if running, RESET_DEVICE where the backend has it (three times, as QEMU at
  *  a reboot), rings emptied. Start comes next. */
 VGD_MUST_CHECK enum vgd_status vgd_guest_frontend_reset(struct vgd_guest_frontend *fe);
+/** Another ack_features from the next start on. */
+void vgd_guest_frontend_set_ack(struct vgd_guest_frontend *fe, uint64_t ack_features);
 /** A fresh display channel while running (GPU_SET_SOCKET once more). */
 VGD_MUST_CHECK enum vgd_status vgd_guest_frontend_new_display(struct vgd_guest_frontend *fe);
 

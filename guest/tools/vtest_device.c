@@ -10,10 +10,10 @@
 
 #include "fd.h"
 #include "guest_gpu.h"
+#include "guest_heap.h"
 #include "log.h"
 #include "loop.h"
 #include "vtest_device.h"
-#include "vtest_heap.h"
 
 #define QUEUE_SIZE 1024u             /* several times what one client may have in flight */
 #define DRIVER_RAM_BYTES (64u << 20) /* rings, requests and responses */
@@ -55,7 +55,7 @@ struct vgd_vtest_device {
     struct vgd_guest_gpu *gpu;
     struct vgd_watch *call_watch, *cursor_watch, *socket_watch, *backend_watch;
     int backend_fd; /* a copy, to watch */
-    struct vgd_vtest_heap *heap;
+    struct vgd_guest_heap *heap;
     uint8_t *memory; /* borrowed of the guest's RAM */
     uint64_t memory_gpa, memory_bytes;
     struct list in_flight, waiting;
@@ -129,7 +129,7 @@ uint8_t *vgd_vtest_device_alloc_raw(struct vgd_vtest_device *dev, uint64_t n_byt
                                     uint64_t *out_gpa)
 {
     uint64_t offset;
-    if (!vgd_vtest_heap_alloc(dev->heap, n_bytes, &offset)) {
+    if (!vgd_guest_heap_alloc(dev->heap, n_bytes, &offset)) {
         return NULL;
     }
     *out_gpa = dev->memory_gpa + offset;
@@ -166,7 +166,7 @@ void vgd_vtest_device_free(struct vgd_vtest_device *dev, uint64_t gpa, uint64_t 
         uint64_t last = (offset + n_bytes) / page * page;
         (void)madvise(dev->memory + first, last - first, MADV_REMOVE);
     }
-    vgd_vtest_heap_free(dev->heap, offset, n_bytes);
+    vgd_guest_heap_free(dev->heap, offset, n_bytes);
 }
 
 const struct vgd_vtest_capset *vgd_vtest_device_capset(const struct vgd_vtest_device *dev,
@@ -546,7 +546,7 @@ static enum vgd_status bring_up(struct vgd_vtest_device *dev, int *fd,
     dev->memory =
         vgd_guest_ram_reserve(vgd_guest_gpu_ram(dev->gpu), config->memory_bytes, &dev->memory_gpa);
     dev->memory_bytes = config->memory_bytes;
-    dev->heap = vgd_vtest_heap_create(config->memory_bytes);
+    dev->heap = vgd_guest_heap_create(config->memory_bytes);
     if (dev->memory == NULL || dev->heap == NULL) {
         return VGD_NO_MEMORY;
     }
@@ -618,7 +618,7 @@ void vgd_vtest_device_close(struct vgd_vtest_device *dev)
         free((void *)(uintptr_t)dev->capsets[i].bytes);
     }
     vgd_guest_gpu_close(dev->gpu);
-    vgd_vtest_heap_destroy(dev->heap);
+    vgd_guest_heap_destroy(dev->heap);
     free(dev->resources.free_ids);
     free(dev->contexts.free_ids);
     free(dev);

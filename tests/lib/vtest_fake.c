@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 #include "fd.h"
-#include "vtest_heap.h"
+#include "guest_heap.h"
 #include "vtest_stream.h"
 
 #define MEMORY_BYTES (64u << 20)
@@ -40,7 +40,7 @@ struct resource {
 
 struct vgd_vtest_device {
     uint8_t *memory;
-    struct vgd_vtest_heap *heap, *window;
+    struct vgd_guest_heap *heap, *window;
     struct pending *first, **end;
     uint32_t n_pending, queue_commands;
     uint64_t next_number;
@@ -59,8 +59,8 @@ struct vgd_vtest_device *vtest_fake_create(uint32_t queue_commands)
     assert(dev != NULL);
     dev->memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    dev->heap = vgd_vtest_heap_create(MEMORY_BYTES);
-    dev->window = vgd_vtest_heap_create(WINDOW_BYTES);
+    dev->heap = vgd_guest_heap_create(MEMORY_BYTES);
+    dev->window = vgd_guest_heap_create(WINDOW_BYTES);
     assert(dev->memory != MAP_FAILED && dev->heap != NULL && dev->window != NULL);
     dev->end = &dev->first;
     dev->queue_commands = queue_commands;
@@ -80,7 +80,7 @@ struct vgd_vtest_device *vtest_fake_create(uint32_t queue_commands)
 void vtest_fake_destroy(struct vgd_vtest_device *dev)
 {
     assert(dev->n_pending == 0);
-    assert(vgd_vtest_heap_used(dev->heap) == 0 && vgd_vtest_heap_used(dev->window) == 0);
+    assert(vgd_guest_heap_used(dev->heap) == 0 && vgd_guest_heap_used(dev->window) == 0);
     for (uint32_t i = 0; i < dev->n_resources; i++) {
         assert(!dev->resources[i].is_taken && !dev->resources[i].is_there);
     }
@@ -88,8 +88,8 @@ void vtest_fake_destroy(struct vgd_vtest_device *dev)
         assert(!dev->contexts_taken[i] && !dev->contexts_there[i]);
     }
     (void)munmap(dev->memory, MEMORY_BYTES);
-    vgd_vtest_heap_destroy(dev->heap);
-    vgd_vtest_heap_destroy(dev->window);
+    vgd_guest_heap_destroy(dev->heap);
+    vgd_guest_heap_destroy(dev->window);
     free(dev->resources);
     free(dev);
 }
@@ -142,7 +142,7 @@ uint8_t *vgd_vtest_device_alloc_raw(struct vgd_vtest_device *dev, uint64_t n_byt
                                     uint64_t *out_gpa)
 {
     uint64_t offset;
-    if (!vgd_vtest_heap_alloc(dev->heap, n_bytes, &offset)) {
+    if (!vgd_guest_heap_alloc(dev->heap, n_bytes, &offset)) {
         return NULL;
     }
     *out_gpa = MEMORY_GPA + offset;
@@ -163,7 +163,7 @@ void vgd_vtest_device_free(struct vgd_vtest_device *dev, uint64_t gpa, uint64_t 
     assert(gpa >= MEMORY_GPA && gpa - MEMORY_GPA + n_bytes <= MEMORY_BYTES);
     /* What is read from here on is not what somebody hopes for. */
     memset(dev->memory + (gpa - MEMORY_GPA), 0xdb, n_bytes);
-    vgd_vtest_heap_free(dev->heap, gpa - MEMORY_GPA, n_bytes);
+    vgd_guest_heap_free(dev->heap, gpa - MEMORY_GPA, n_bytes);
 }
 
 static struct resource *resource_at(struct vgd_vtest_device *dev, uint32_t id)
@@ -239,7 +239,7 @@ bool vgd_vtest_device_has_context_init(const struct vgd_vtest_device *dev)
 uint64_t vgd_vtest_device_window_alloc(struct vgd_vtest_device *dev, uint64_t n_bytes)
 {
     uint64_t offset;
-    return dev->has_window && vgd_vtest_heap_alloc(dev->window, n_bytes, &offset) ? offset
+    return dev->has_window && vgd_guest_heap_alloc(dev->window, n_bytes, &offset) ? offset
                                                                                   : UINT64_MAX;
 }
 
@@ -249,7 +249,7 @@ void vgd_vtest_device_window_free(struct vgd_vtest_device *dev, uint64_t offset,
         const struct resource *res = &dev->resources[i];
         assert(res->window_fd < 0 || res->window_offset != offset); /* something is mapped there */
     }
-    vgd_vtest_heap_free(dev->window, offset, n_bytes);
+    vgd_guest_heap_free(dev->window, offset, n_bytes);
 }
 
 int vgd_vtest_device_window_file(struct vgd_vtest_device *dev, uint64_t offset)
@@ -573,7 +573,7 @@ uint32_t vtest_fake_contexts(const struct vgd_vtest_device *dev)
 
 uint64_t vtest_fake_memory_used(const struct vgd_vtest_device *dev)
 {
-    return vgd_vtest_heap_used(dev->heap);
+    return vgd_guest_heap_used(dev->heap);
 }
 
 void vtest_fake_set_queue(struct vgd_vtest_device *dev, uint32_t queue_commands)

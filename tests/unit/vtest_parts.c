@@ -4,16 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vtest_heap.h"
+#include "guest_heap.h"
 #include "vtest_span.h"
 #include "vtest_stream.h"
 
-#define GRAIN VGD_VTEST_HEAP_GRAIN_BYTES
+#define GRAIN VGD_GUEST_HEAP_GRAIN_BYTES
 
 Test(heap, gives_what_is_free_and_no_span_twice)
 {
     enum { SLOTS = 64, TURNS = 20000, UNITS = 256 };
-    struct vgd_vtest_heap *heap = vgd_vtest_heap_create(UNITS * GRAIN);
+    struct vgd_guest_heap *heap = vgd_guest_heap_create(UNITS * GRAIN);
     cr_assert_not_null(heap);
     static uint8_t owner[UNITS];
     struct {
@@ -27,13 +27,13 @@ Test(heap, gives_what_is_free_and_no_span_twice)
         uint64_t units = (slots[at].n_bytes + GRAIN - 1) / GRAIN;
         if (slots[at].n_bytes != 0) {
             memset(owner + slots[at].offset / GRAIN, 0, units);
-            vgd_vtest_heap_free(heap, slots[at].offset, slots[at].n_bytes);
+            vgd_guest_heap_free(heap, slots[at].offset, slots[at].n_bytes);
             used -= units * GRAIN;
             slots[at].n_bytes = 0;
         } else {
             uint64_t wanted = 1 + (seed >> 8) % (20 * GRAIN);
             uint64_t offset;
-            if (vgd_vtest_heap_alloc(heap, wanted, &offset)) {
+            if (vgd_guest_heap_alloc(heap, wanted, &offset)) {
                 units = (wanted + GRAIN - 1) / GRAIN;
                 cr_assert(offset % GRAIN == 0 && offset / GRAIN + units <= UNITS);
                 for (uint64_t i = 0; i < units; i++) {
@@ -45,27 +45,27 @@ Test(heap, gives_what_is_free_and_no_span_twice)
                 slots[at].n_bytes = wanted;
             }
         }
-        cr_assert_eq(vgd_vtest_heap_used(heap), used);
+        cr_assert_eq(vgd_guest_heap_used(heap), used);
     }
     for (uint32_t i = 0; i < SLOTS; i++) {
         if (slots[i].n_bytes != 0) {
-            vgd_vtest_heap_free(heap, slots[i].offset, slots[i].n_bytes);
+            vgd_guest_heap_free(heap, slots[i].offset, slots[i].n_bytes);
         }
     }
     uint64_t offset;
-    cr_assert(vgd_vtest_heap_alloc(heap, UNITS * GRAIN, &offset), "all of it, in one piece");
-    cr_assert(!vgd_vtest_heap_alloc(heap, 0, &offset), "nothing takes room, too");
-    vgd_vtest_heap_destroy(heap);
+    cr_assert(vgd_guest_heap_alloc(heap, UNITS * GRAIN, &offset), "all of it, in one piece");
+    cr_assert(!vgd_guest_heap_alloc(heap, 0, &offset), "nothing takes room, too");
+    vgd_guest_heap_destroy(heap);
 }
 
 Test(heap, refuses_what_cannot_be)
 {
-    struct vgd_vtest_heap *heap = vgd_vtest_heap_create(16 * GRAIN);
+    struct vgd_guest_heap *heap = vgd_guest_heap_create(16 * GRAIN);
     uint64_t offset = 77;
-    cr_assert(!vgd_vtest_heap_alloc(heap, 16 * GRAIN + 1, &offset));
-    cr_assert(!vgd_vtest_heap_alloc(heap, UINT64_MAX, &offset));
+    cr_assert(!vgd_guest_heap_alloc(heap, 16 * GRAIN + 1, &offset));
+    cr_assert(!vgd_guest_heap_alloc(heap, UINT64_MAX, &offset));
     cr_assert_eq(offset, 77, "untouched");
-    vgd_vtest_heap_destroy(heap);
+    vgd_guest_heap_destroy(heap);
 }
 
 enum { BUFFER = 0, TEXTURE = 2, RGBA8 = 67, DXT1 = 105, UNKNOWN = 79 };

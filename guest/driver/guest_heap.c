@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vtest_heap.h"
+#include "guest_heap.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@ struct span {
     uint64_t offset, n_bytes;
 };
 
-struct vgd_vtest_heap {
+struct vgd_guest_heap {
     struct span *free_spans; /* sorted, no two touch; owned */
     uint32_t n_free, room;
     uint64_t used_bytes;
@@ -19,13 +19,13 @@ struct vgd_vtest_heap {
 
 static uint64_t rounded(uint64_t n_bytes)
 {
-    uint64_t grain = VGD_VTEST_HEAP_GRAIN_BYTES;
+    uint64_t grain = VGD_GUEST_HEAP_GRAIN_BYTES;
     return n_bytes == 0 ? grain : (n_bytes + grain - 1) / grain * grain;
 }
 
-struct vgd_vtest_heap *vgd_vtest_heap_create(uint64_t size_bytes)
+struct vgd_guest_heap *vgd_guest_heap_create(uint64_t size_bytes)
 {
-    struct vgd_vtest_heap *heap = calloc(1, sizeof(*heap));
+    struct vgd_guest_heap *heap = calloc(1, sizeof(*heap));
     if (heap == NULL) {
         return NULL;
     }
@@ -40,7 +40,7 @@ struct vgd_vtest_heap *vgd_vtest_heap_create(uint64_t size_bytes)
     return heap;
 }
 
-void vgd_vtest_heap_destroy(struct vgd_vtest_heap *heap)
+void vgd_guest_heap_destroy(struct vgd_guest_heap *heap)
 {
     if (heap != NULL) {
         free(heap->free_spans);
@@ -48,16 +48,16 @@ void vgd_vtest_heap_destroy(struct vgd_vtest_heap *heap)
     }
 }
 
-static void remove_at(struct vgd_vtest_heap *heap, uint32_t at)
+static void remove_at(struct vgd_guest_heap *heap, uint32_t at)
 {
     heap->n_free--;
     memmove(&heap->free_spans[at], &heap->free_spans[at + 1],
             (heap->n_free - at) * sizeof(heap->free_spans[0]));
 }
 
-bool vgd_vtest_heap_alloc(struct vgd_vtest_heap *heap, uint64_t n_bytes, uint64_t *out_offset)
+bool vgd_guest_heap_alloc(struct vgd_guest_heap *heap, uint64_t n_bytes, uint64_t *out_offset)
 {
-    if (n_bytes > UINT64_MAX - VGD_VTEST_HEAP_GRAIN_BYTES) {
+    if (n_bytes > UINT64_MAX - VGD_GUEST_HEAP_GRAIN_BYTES) {
         return false;
     }
     uint64_t wanted = rounded(n_bytes);
@@ -77,7 +77,7 @@ bool vgd_vtest_heap_alloc(struct vgd_vtest_heap *heap, uint64_t n_bytes, uint64_
     return false;
 }
 
-void vgd_vtest_heap_free(struct vgd_vtest_heap *heap, uint64_t offset, uint64_t n_bytes)
+void vgd_guest_heap_free(struct vgd_guest_heap *heap, uint64_t offset, uint64_t n_bytes)
 {
     uint64_t given = rounded(n_bytes);
     heap->used_bytes -= given;
@@ -118,7 +118,7 @@ void vgd_vtest_heap_free(struct vgd_vtest_heap *heap, uint64_t offset, uint64_t 
     }
 }
 
-uint64_t vgd_vtest_heap_used(const struct vgd_vtest_heap *heap)
+uint64_t vgd_guest_heap_used(const struct vgd_guest_heap *heap)
 {
     return heap->used_bytes;
 }
