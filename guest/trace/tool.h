@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "guest_frontend.h"
+#include "stream.h"
 #include "trace_reader.h"
 #include "virtio_gpu.h"
 #include "wire_fields.h"
@@ -25,11 +27,29 @@ struct tool_filter {
     uint64_t first_record, last_record;
 };
 
+/* Options of replay; some of cut. */
+struct tool_replay {
+    const char *exec;        /* a backend to start, as vgd_guest_process_start takes it */
+    const char *socket_path; /* or one to connect to; neither: the installed vgd */
+    enum vgd_guest_profile profile;
+    int log_fd;          /* for what the backend says; -1: with what we say */
+    const char *png_dir; /* NULL: no files */
+    bool png_every_flush;
+    bool compare;
+    double psnr_db;      /* what is enough */
+    uint32_t n_passes;   /* 1..TOOL_PASSES_MAX */
+    bool real_speed;     /* else as fast as it goes */
+    uint32_t timeout_ms; /* of a command */
+    uint64_t ram_bytes;  /* for backings */
+};
+#define TOOL_PASSES_MAX 10000u
+
 struct tool {
     const char *path;     /* of the trace */
     const char *out_path; /* cut, export; NULL or "-": standard output */
     struct vgd_trace_reader *reader;
     struct tool_filter filter;
+    struct tool_replay replay;
     uint64_t progress_ns; /* when it was shown last; 0: not yet */
     bool progress_shown;
     uint64_t meant_ids[TOOL_IDS]; /* of commands: the last ones that the filter means, by id */
@@ -83,11 +103,15 @@ const struct vgd_wire_body *tool_record_body(struct tool *tool, const struct vgd
 bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
                 const struct tool_command *command);
 
+/** Is @cmd one that draws: a draw, a clear, a blit or copy, a grid of a compute shader? */
+bool tool_is_draw(const struct vgd_command *cmd);
+
 /* The subcommands. True: all went well. */
 bool tool_info(struct tool *tool);
 bool tool_print(struct tool *tool);
 bool tool_stats(struct tool *tool);
 bool tool_cut(struct tool *tool);
 bool tool_export(struct tool *tool);
+bool tool_replay(struct tool *tool);
 
 #endif

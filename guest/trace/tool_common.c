@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "virgl_wire.h"
 
 #define PROGRESS_NS UINT64_C(100000000)
 /* Names of fields by which resources and contexts are known, in every layout. */
@@ -197,4 +198,20 @@ bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
         tool->meant_ids[id % TOOL_IDS] = meant ? id : 0;
     }
     return meant;
+}
+
+bool tool_is_draw(const struct vgd_command *cmd)
+{
+    switch (cmd->opcode) {
+    case VGD_VIRGL_CMD_CLEAR:
+    case VGD_VIRGL_CMD_DRAW_VBO:
+    case VGD_VIRGL_CMD_BLIT:
+    case VGD_VIRGL_CMD_RESOURCE_COPY_REGION:
+    case VGD_VIRGL_CMD_LAUNCH_GRID:
+    case VGD_VIRGL_CMD_CLEAR_TEXTURE:
+    case VGD_VIRGL_CMD_CLEAR_SURFACE:
+        return true;
+    default:
+        return false;
+    }
 }

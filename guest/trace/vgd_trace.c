@@ -11,12 +11,19 @@
 #include "fd.h"
 #include "tool.h"
 
+#define PSNR_DB 40
+#define TIMEOUT_MS 10000u
+#define TIMEOUT_S_MAX 86400u
+#define RAM_BYTES (UINT64_C(4) << 30)
+#define RAM_MIB_MAX (UINT64_C(64) << 10)
+
 static const char help[] =
     "Usage: vgd-trace info FILE\n"
     "       vgd-trace print [FILTER]... FILE\n"
     "       vgd-trace stats [FILTER]... FILE\n"
     "       vgd-trace export [FILTER]... FILE [OUT.json]\n"
     "       vgd-trace cut [RANGE]... FILE OUT\n"
+    "       vgd-trace replay [OPTION]... FILE\n"
     "       vgd-trace --help | --version\n"
     "\n"
     "  info     where and when it was recorded, how much of it there is\n"
@@ -24,6 +31,7 @@ static const char help[] =
     "  stats    commands, bytes and times, in all and for each frame (flush to flush)\n"
     "  export   a Chrome trace, for ui.perfetto.dev or chrome://tracing\n"
     "  cut      a part, as a trace of its own: without what was made before it\n"
+    "  replay   do it all again, without a VM, on any vhost-user-gpu backend\n"
     "\n"
     "RANGE:\n"
     "  -f, --from SECONDS      from this time on, counted from the start of the recording\n"
@@ -33,21 +41,107 @@ static const char help[] =
     "  -x, --context ID        what is done in this context\n"
     "  -r, --resource ID       what names this resource outside of command streams\n"
     "  -k, --command NAME      these commands, with their responses: SUBMIT_3D, 0x0207\n"
+    "Options of replay:\n"
+    "  -e, --exec COMMAND      a backend to start, with {fd} for its socket's number\n"
+    "                          (default: vgd --virgl, from the path)\n"
+    "  -s, --socket PATH       or a backend to connect to\n"
+    "      --profile NAME      the VMM to be: qemu-11.2 (default), qemu-11.1, qemu-10.0\n"
+    "      --log FILE          what the backend says goes there\n"
+    "      --compare           compare pictures with the recorded ones; exit status 1 if\n"
+    "                          one is worse than --psnr\n"
+    "      --psnr DB           (default 40; inf: only equal ones are right)\n"
+    "      --png DIR           write pictures as files, named by their records\n"
+    "      --png-every flush   of each flush, not only where one was recorded\n"
+    "      --loop N            play it N times and tell how fast it was\n"
+    "      --speed real        as fast as it was recorded (default: max)\n"
+    "      --timeout SECONDS   how long a command may take (default 10)\n"
+    "      --ram MIB           guest memory for resources (default 4096; used as needed)\n"
+    "      --to, --records     end there\n"
     "\n"
     "A file that was cut off or damaged is read up to there; then the exit status is 1.\n";
+
+/* Which options a subcommand takes. */
+enum { TAKES_RANGE = 1, TAKES_FILTER = 2, TAKES_REPLAY = 4 };
 
 struct command {
     const char *name;
     bool (*run)(struct tool *tool);
     int n_words_min, n_words_max; /* files */
-    bool filters, ranges;
+    unsigned takes;
 };
 
 static const struct command commands[] = {
-    {"info", tool_info, 1, 1, false, false},   {"print", tool_print, 1, 1, true, true},
-    {"stats", tool_stats, 1, 1, true, true},   {"cut", tool_cut, 2, 2, false, true},
-    {"export", tool_export, 1, 2, true, true},
+    {"info", tool_info, 1, 1, 0},
+    {"print", tool_print, 1, 1, TAKES_RANGE | TAKES_FILTER},
+    {"stats", tool_stats, 1, 1, TAKES_RANGE | TAKES_FILTER},
+    {"cut", tool_cut, 2, 2, TAKES_RANGE},
+    {"export", tool_export, 1, 2, TAKES_RANGE | TAKES_FILTER},
+    {"replay", tool_replay, 1, 1, TAKES_RANGE | TAKES_REPLAY},
 };
+
+/* Long options without a letter. */
+enum {
+    OPTION_PROFILE = 256,
+    OPTION_LOG,
+    OPTION_COMPARE,
+    OPTION_PSNR,
+    OPTION_PNG,
+    OPTION_PNG_EVERY,
+    OPTION_LOOP,
+    OPTION_SPEED,
+    OPTION_TIMEOUT,
+    OPTION_RAM,
+};
+
+static const struct option options[] = {
+    {"from", required_argument, NULL, 'f'},
+    {"to", required_argument, NULL, 't'},
+    {"records", required_argument, NULL, 'n'},
+    {"context", required_argument, NULL, 'x'},
+    {"resource", required_argument, NULL, 'r'},
+    {"command", required_argument, NULL, 'k'},
+    {"exec", required_argument, NULL, 'e'},
+    {"socket", required_argument, NULL, 's'},
+    {"profile", required_argument, NULL, OPTION_PROFILE},
+    {"log", required_argument, NULL, OPTION_LOG},
+    {"compare", no_argument, NULL, OPTION_COMPARE},
+    {"psnr", required_argument, NULL, OPTION_PSNR},
+    {"png", required_argument, NULL, OPTION_PNG},
+    {"png-every", required_argument, NULL, OPTION_PNG_EVERY},
+    {"loop", required_argument, NULL, OPTION_LOOP},
+    {"speed", required_argument, NULL, OPTION_SPEED},
+    {"timeout", required_argument, NULL, OPTION_TIMEOUT},
+    {"ram", required_argument, NULL, OPTION_RAM},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
+};
+
+static unsigned takes_of(int option)
+{
+    switch (option) {
+    case 'f':
+    case 't':
+    case 'n':
+        return TAKES_RANGE;
+    case 'x':
+    case 'r':
+    case 'k':
+        return TAKES_FILTER;
+    default:
+        return TAKES_REPLAY;
+    }
+}
+
+static const char *name_of(int option)
+{
+    for (const struct option *at = options; at->name != NULL; at++) {
+        if (at->val == option) {
+            return at->name;
+        }
+    }
+    return "";
+}
 
 static bool parse_u64(const char *text, int base, uint64_t max, const char **end, uint64_t *out)
 {
@@ -120,9 +214,85 @@ static bool parse_command(const char *text, uint32_t *out)
     return parse_id(text, out);
 }
 
-/* One option into @filter; false: its value cannot be. */
-static bool take_option(int option, const char *value, struct tool_filter *filter)
+static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
+    const char *end;
+    return parse_u64(text, 10, max, &end, out) && *end == '\0' && *out >= min;
+}
+
+static bool parse_psnr(const char *text, double *out)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value > 0)) {
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+static bool open_log(const char *path, int *out_fd)
+{
+    *out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+    return *out_fd >= 0;
+}
+
+/* One option of replay. */
+static bool take_replay_option(int option, const char *value, struct tool_replay *replay)
+{
+    uint64_t number;
+    switch (option) {
+    case 'e':
+        replay->exec = value;
+        return true;
+    case 's':
+        replay->socket_path = value;
+        return true;
+    case OPTION_PROFILE:
+        return vgd_guest_profile_named(value, &replay->profile);
+    case OPTION_LOG:
+        return open_log(value, &replay->log_fd);
+    case OPTION_COMPARE:
+        replay->compare = true;
+        return true;
+    case OPTION_PSNR:
+        return parse_psnr(value, &replay->psnr_db);
+    case OPTION_PNG:
+        replay->png_dir = value;
+        return true;
+    case OPTION_PNG_EVERY:
+        replay->png_every_flush = strcmp(value, "flush") == 0;
+        return replay->png_every_flush;
+    case OPTION_LOOP:
+        if (!parse_number(value, 1, TOOL_PASSES_MAX, &number)) {
+            return false;
+        }
+        replay->n_passes = (uint32_t)number;
+        return true;
+    case OPTION_SPEED:
+        replay->real_speed = strcmp(value, "real") == 0;
+        return replay->real_speed || strcmp(value, "max") == 0;
+    case OPTION_TIMEOUT:
+        if (!parse_number(value, 1, TIMEOUT_S_MAX, &number)) {
+            return false;
+        }
+        replay->timeout_ms = (uint32_t)number * 1000;
+        return true;
+    case OPTION_RAM:
+        if (!parse_number(value, 1, RAM_MIB_MAX, &number)) {
+            return false;
+        }
+        replay->ram_bytes = number << 20;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* One option; false: its value cannot be. */
+static bool take_option(int option, const char *value, struct tool *tool)
+{
+    struct tool_filter *filter = &tool->filter;
     switch (option) {
     case 'f':
         return parse_seconds(value, &filter->from_ns);
@@ -140,7 +310,7 @@ static bool take_option(int option, const char *value, struct tool_filter *filte
         filter->has_command = true;
         return parse_command(value, &filter->command_type);
     default:
-        return false;
+        return take_replay_option(option, value, &tool->replay);
     }
 }
 
@@ -168,21 +338,18 @@ static bool open_and_run(struct tool *tool, const struct command *command)
 
 static bool run(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"from", required_argument, NULL, 'f'},
-        {"to", required_argument, NULL, 't'},
-        {"records", required_argument, NULL, 'n'},
-        {"context", required_argument, NULL, 'x'},
-        {"resource", required_argument, NULL, 'r'},
-        {"command", required_argument, NULL, 'k'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {NULL, 0, NULL, 0},
+    static struct tool tool = {
+        .filter = {.to_ns = UINT64_MAX, .last_record = UINT64_MAX},
+        .replay = {.profile = VGD_GUEST_QEMU_11_2,
+                   .log_fd = -1,
+                   .psnr_db = PSNR_DB,
+                   .n_passes = 1,
+                   .timeout_ms = TIMEOUT_MS,
+                   .ram_bytes = RAM_BYTES},
     };
-    static struct tool tool = {.filter = {.to_ns = UINT64_MAX, .last_record = UINT64_MAX}};
-    bool has_range = false;
-    int option, idx = -1;
-    while ((option = getopt_long(argc, argv, "f:t:n:x:r:k:hV", options, &idx)) != -1) {
+    unsigned given = 0;
+    int option;
+    while ((option = getopt_long(argc, argv, "f:t:n:x:r:k:e:s:hV", options, NULL)) != -1) {
         if (option == 'h') {
             (void)fputs(help, stdout);
             return true;
@@ -194,11 +361,11 @@ static bool run(int argc, char **argv)
         if (option == '?') {
             return false; /* getopt has said why */
         }
-        if (!take_option(option, optarg, &tool.filter)) {
-            tool_complain("'%s' is no value for option -%c; see --help", optarg, option);
+        if (!take_option(option, optarg, &tool)) {
+            tool_complain("'%s' is no value for option --%s; see --help", optarg, name_of(option));
             return false;
         }
-        has_range = has_range || option == 'f' || option == 't' || option == 'n';
+        given |= takes_of(option);
     }
     const char *const *words = (const char *const *)argv + optind;
     int n_words = argc - optind;
@@ -209,7 +376,7 @@ static bool run(int argc, char **argv)
         }
     }
     if (command == NULL) {
-        tool_complain("what is to be done? info, print, stats, export or cut; see --help");
+        tool_complain("what is to be done? info, print, stats, export, cut or replay; see --help");
         return false;
     }
     if (n_words - 1 < command->n_words_min || n_words - 1 > command->n_words_max) {
@@ -217,9 +384,7 @@ static bool run(int argc, char **argv)
                       command->n_words_max == 1 ? "one file" : "a file and one to write");
         return false;
     }
-    const struct tool_filter *f = &tool.filter;
-    if ((has_range && !command->ranges) ||
-        ((f->has_context || f->has_resource || f->has_command) && !command->filters)) {
+    if ((given & ~command->takes) != 0) {
         tool_complain("%s has no such option; see --help", command->name);
         return false;
     }

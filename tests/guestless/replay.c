@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Recordings are played to real processes: usage: guestless-replay VGD-TRACE VGD.
+ * Traces that are written here, record by record, so that what has to come out is known to the
+ * pixel.
+ */
+#include <glob.h>
+#include <png.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "scene.h"
+#include "trace_script.h"
+#include "virgl_stream.h"
+
+#define W 96u
+#define H 64u
+#define F2D (UINT64_C(1) << VGD_F_EDID)
+#define F3D (F2D | UINT64_C(1) << VGD_F_VIRGL)
+#define FVENUS                                                                                     \
+    (F3D | UINT64_C(1) << VGD_F_RESOURCE_BLOB | UINT64_C(1) << VGD_F_CONTEXT_INIT |                \
+     UINT64_C(1) << VGD_F_RESOURCE_UUID)
+
+static const char *vgd_trace, *vgd;
+static char dir[64], path[96];
+static char output[65536]; /* of the last run */
+static uint32_t pixels[W * H], other[W * H];
+
+/* Play with @options; the exit status, with what was said in @output. -1: it was killed. */
+static int play(const char *mode, const char *options)
+{
+    char line[2048];
+    (void)snprintf(line, sizeof(line),
+                   "timeout 100 %s replay --exec='%s %s --no-control --fd={fd}' --log=%s/log %s %s "
+                   "2>&1",
+                   vgd_trace, vgd, mode, dir, options, path);
+    FILE *f = popen(line, "re");
+    if (f == NULL) {
+        return -1;
+    }
+    output[fread(output, 1, sizeof(output) - 1, f)] = '\0';
+    int status = pclose(f);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool said(const char *text)
+{
+    return strstr(output, text) != NULL;
+}
+
+/* A test's result; what the program said where it failed. */
+static void check(const char *name, bool ok)
+{
+    if (!tap_ok(ok, name, "vgd-trace said:")) {
+        for (char *line = strtok(output, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+            tap_note("%s", line);
+        }
+    }
+}
+
+static void paint(uint32_t *out, uint32_t seed)
+{
+    for (uint32_t i = 0; i < W * H; i++) {
+        out[i] = (i * 2654435761u + seed * 7919u) & 0xffffff;
+    }
+}
+
+static void two_d(bool wrong_answer, uint32_t flip_mask, bool with_pixels)
+{
+    struct script s;
+    script_begin(&s, path, F2D, 0, W, H);
+    script_create_2d(&s, 7, W, H);
+    script_attach(&s, 7, W * H * 4, 3);
+    script_scanout(&s, 7, W, H);
+    paint(pixels, 1);
+    script_show_2d(&s, 7, pixels, W, H);
+    script_picture(&s, 7, pixels, W, H, with_pixels);
+    /* The same memory again and again: each has to wait for the one before. */
+    for (uint32_t i = 0; i < 20; i++) {
+        paint(pixels, 2 + i);
+        script_show_2d(&s, 7, pixels, W, H);
+    }
+    pixels[5] ^= flip_mask;
+    script_picture(&s, 7, pixels, W, H, with_pixels);
+    s.response = wrong_answer ? VGD_RESP_OK_NODATA : VGD_RESP_ERR_INVALID_RESOURCE_ID;
+    script_unref(&s, 1234);
+    script_unref(&s, 7);
+    script_end(&s);
+}
+
+static void test_2d(void)
+{
+    two_d(false, 0, true);
+    check("2D: the recorded pictures", play("", "--compare --psnr=inf") == 0 &&
+                                           said("pictures-exact: 2\n") &&
+                                           said("answers-differ: 0\n") && said("psnr-min: inf dB"));
+    check("2D: on a backend with OpenGL", play("--virgl", "--compare") == 0);
+    two_d(false, 0, false);
+    check("2D: by their hashes", play("", "--compare") == 0 && said("pictures-exact: 2\n"));
+    two_d(false, 1, false);
+    check("2D: a hash that differs",
+          play("", "--compare --psnr=inf") == 1 && said("pictures-hash-differs: 1\n"));
+    two_d(false, 1, true);
+    check("2D: one bit in one pixel is 40 dB and more",
+          play("", "--compare") == 0 && said("pictures-exact: 1\n"));
+    check("2D: but not equal", play("", "--compare --psnr=inf") == 1 && said("of scanout 0: "));
+    two_d(true, 0, true);
+    check("2D: another answer than recorded",
+          play("", "") == 1 &&
+              said("RESOURCE_UNREF: ERR_INVALID_RESOURCE_ID here, OK_NODATA when "
+                   "recorded") &&
+              said("answers-differ: 1\n"));
+    two_d(false, 0, true);
+    check("2D: three times",
+          play("", "--loop=3") == 0 && said("passes: 3\n") && said("commands-per-second: "));
+    check("2D: as slowly as it was", play("", "--speed=real") == 0);
+    check("pictures and time exclude each other",
+          play("", "--loop=2 --compare") == 1 && said("--loop measures time"));
+}
+
+/* How many files of pictures there are; those that have @first or @second as their last pixel, red
+ * in the high byte. They are taken away. */
+static unsigned count_files(uint32_t first, uint32_t second)
+{
+    unsigned n = 0;
+    glob_t found;
+    char pattern[160];
+    (void)snprintf(pattern, sizeof(pattern), "%s/*-scanout0.png", dir);
+    if (glob(pattern, 0, NULL, &found) != 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        static uint8_t rgb[W * H * 3];
+        png_image image = {.version = PNG_IMAGE_VERSION};
+        if (png_image_begin_read_from_file(&image, found.gl_pathv[i]) != 0) {
+            image.format = PNG_FORMAT_RGB;
+            bool read = image.width == W && image.height == H &&
+                        png_image_finish_read(&image, NULL, rgb, 0, NULL) != 0;
+            const uint8_t *last = rgb + sizeof(rgb) - 3;
+            uint32_t pixel = (uint32_t)last[0] << 16 | (uint32_t)last[1] << 8 | last[2];
+            n += read && pixel == (i == 0 ? first : second);
+            png_image_free(&image);
+        }
+        (void)unlink(found.gl_pathv[i]);
+    }
+    globfree(&found);
+    return n;
+}
+
+static void triangle(struct script *s, struct vgd_virgl_stream *stream)
+{
+    static const float vertices[] = {
+        -1, -1, 0, 1, 1, 0, 0, 1, /* red below */
+        3,  -1, 0, 1, 1, 0, 0, 1, -1, 3, 0, 1, 1, 0, 0, 1,
+    };
+    struct vgd_cmd_resource_create_3d target = {
+        .resource_id = 3,
+        .target = VGD_VIRGL_TARGET_TEXTURE_2D,
+        .format = VGD_VIRGL_FORMAT_B8G8R8A8_UNORM,
+        .bind = VGD_VIRGL_BIND_RENDER_TARGET | VGD_VIRGL_BIND_SCANOUT,
+        .width = W,
+        .height = H,
+        .depth = 1,
+        .array_size = 1,
+    };
+    struct vgd_cmd_resource_create_3d buffer = {
+        .resource_id = 4,
+        .target = VGD_VIRGL_TARGET_BUFFER,
+        .format = VGD_VIRGL_FORMAT_R8_UNORM,
+        .bind = VGD_VIRGL_BIND_VERTEX_BUFFER,
+        .width = sizeof(vertices),
+        .height = 1,
+        .depth = 1,
+        .array_size = 1,
+    };
+    script_ctx_create(s, 1, 0);
+    script_create_3d(s, &target);
+    script_create_3d(s, &buffer);
+    script_attach(s, 3, W * H * 4, 2);
+    script_attach(s, 4, sizeof(vertices), 1);
+    script_ctx_attach(s, 1, 3);
+    script_ctx_attach(s, 1, 4);
+    script_scanout(s, 3, W, H);
+    vgd_virgl_triangle_setup(stream, 3, VGD_VIRGL_FORMAT_B8G8R8A8_UNORM, W, H, 4, false);
+    vgd_virgl_inline_write(stream, 4, vertices, sizeof(vertices));
+    script_submit(s, 1, stream->dwords, stream->n_dwords, 1);
+    vgd_virgl_stream_clear(stream);
+}
+
+static void test_3d(void)
+{
+    static const float blue[4] = {0, 0, 1, 1};
+    struct vgd_virgl_stream stream = {0};
+    struct script s;
+    script_begin(&s, path, F3D, 0, W, H);
+    triangle(&s, &stream);
+    vgd_virgl_clear_color(&stream, blue);
+    script_submit(&s, 1, stream.dwords, stream.n_dwords, 2);
+    script_flush(&s, 3, W, H);
+    for (uint32_t i = 0; i < W * H; i++) {
+        pixels[i] = 0xff0000ff;
+        other[i] = 0xffff0000;
+    }
+    script_picture(&s, 3, pixels, W, H, true);
+    vgd_virgl_stream_clear(&stream);
+    vgd_virgl_draw_triangles(&stream, 0, 3);
+    for (uint64_t i = 0; i < 300; i++) { /* more than fit into the ring */
+        script_submit(&s, 1, stream.dwords, stream.n_dwords, i % 8 == 0 ? 3 + i : 0);
+    }
+    script_flush(&s, 3, W, H);
+    script_picture(&s, 3, other, W, H, true);
+    script_end(&s);
+    vgd_virgl_stream_finish(&stream);
+    check("3D: a clear and triangles", play("--virgl", "--compare --psnr=inf") == 0 &&
+                                           said("pictures-exact: 2\n") && said("draws: 301\n") &&
+                                           said("answers-differ: 0\n"));
+    check("3D: five times", play("--virgl", "--loop=5") == 0 && said("draws-per-second: "));
+    check("3D: on a backend without it, that is said",
+          play("", "") == 0 && said("the backend has no VIRGL, which the trace's guest had") &&
+              said(" commands of features that are not here\n"));
+    check("3D: and nothing can be compared then", play("", "--compare") == 1);
+    char options[160];
+    (void)snprintf(options, sizeof(options), "--png-every=flush --png=%s", dir);
+    check("3D: a file for each flush", play("--virgl", options) == 0 &&
+                                           said("pictures-written: 2\n") &&
+                                           count_files(0x0000ff, 0xff0000) == 2);
+    (void)snprintf(options, sizeof(options), "--png=%s", dir);
+    check("3D: a file for each picture",
+          play("--virgl", options) == 0 && count_files(0x0000ff, 0xff0000) == 2);
+    check("3D: files go where there is a folder",
+          play("--virgl", "--png=/nowhere/at/all") == 1 && said("no such folder"));
+}
+
+/* A picture as the device has it when a recording begins in mid-life. */
+static void put_state(struct script *s, uint32_t reason, uint32_t seed)
+{
+    static uint32_t wide[2 * W * H];
+    paint(pixels, seed);
+    for (uint32_t y = 0; y < H; y++) { /* rows that do not touch each other */
+        memcpy(wide + (size_t)y * 2 * W, pixels + (size_t)y * W, W * 4);
+    }
+    script_state(s, reason);
+    script_create_2d(s, 7, W, H);
+    script_attach(s, 7, W * H * 4, 2);
+    script_content(s, 7, W, H, wide, 2 * W * 4);
+    script_scanout(s, 7, W, H);
+    script_state_end(s);
+    script_flush(s, 7, W, H);
+    script_picture(s, 7, pixels, W, H, true);
+}
+
+static void test_states(void)
+{
+    struct script s;
+    script_begin(&s, path, F2D, 0, W, H);
+    put_state(&s, VGD_TRACE_STATE_START, 1);
+    paint(pixels, 2); /* the guest's memory is attached again */
+    script_show_2d(&s, 7, pixels, W, H);
+    script_picture(&s, 7, pixels, W, H, true);
+    script_put(&s, (struct vgd_trace_record){.kind = VGD_TRACE_KIND_RESET, .as.reset = {1}}, NULL,
+               0);
+    script_create_2d(&s, 7, W, H); /* would fail if the reset were none */
+    script_put(&s,
+               (struct vgd_trace_record){.kind = VGD_TRACE_KIND_GAP,
+                                         .as.gap = {.lost_records = 10, .lost_bytes = 1000}},
+               NULL, 0);
+    script_unref(&s, 99); /* made in the gap */
+    put_state(&s, VGD_TRACE_STATE_AFTER_GAP, 3);
+    s.response = VGD_RESP_ERR_UNSPEC; /* by the worker that comes */
+    script_unref(&s, 7);
+    script_put(&s,
+               (struct vgd_trace_record){.kind = VGD_TRACE_KIND_WORKER_DEATH,
+                                         .as.worker_death = {.generation = 1, .signal = 9}},
+               NULL, 0);
+    put_state(&s, VGD_TRACE_STATE_AFTER_DEATH, 4);
+    script_end(&s);
+    check("states, a reset, a gap and a worker's death",
+          play("", "--compare --psnr=inf") == 0 && said("pictures-exact: 4\n") &&
+              said("gaps: 1\n") && said("10 records are missing") && said("contents: 3\n"));
+}
+
+static void test_3d_state(void)
+{
+    struct vgd_cmd_resource_create_3d texture = {
+        .resource_id = 9,
+        .target = VGD_VIRGL_TARGET_TEXTURE_2D,
+        .format = VGD_VIRGL_FORMAT_B8G8R8X8_UNORM,
+        .bind = VGD_VIRGL_BIND_RENDER_TARGET | VGD_VIRGL_BIND_SCANOUT,
+        .width = W,
+        .height = H,
+        .depth = 1,
+        .array_size = 1,
+        .flags = VGD_RESOURCE_FLAG_Y_0_TOP,
+    };
+    struct script s;
+    paint(pixels, 5);
+    script_begin(&s, path, F3D, 0, W, H);
+    script_state(&s, VGD_TRACE_STATE_START);
+    script_create_3d(&s, &texture);
+    script_content(&s, 9, W, H, pixels, W * 4);
+    script_scanout(&s, 9, W, H);
+    script_state_end(&s);
+    script_picture(&s, 9, pixels, W, H, true);
+    script_end(&s);
+    check("the contents of a texture",
+          play("--virgl", "--compare") == 0 && said("pictures-exact: 1\n"));
+}
+
+static void test_venus(void)
+{
+    struct script s;
+    script_begin(&s, path, FVENUS, UINT64_C(1) << 33, W, H);
+    script_ctx_create(&s, 5, VGD_CAPSET_VENUS);
+    script_create_blob(&s, 5, 20, VGD_BLOB_MEM_HOST3D, 1, 65536, 0);
+    script_ctx_attach(&s, 5, 20);
+    uint32_t nothing = 0;
+    script_submit(&s, 5, &nothing, 1, 1);
+    script_unref(&s, 20);
+    script_create_2d(&s, 7, W, H);
+    script_attach(&s, 7, W * H * 4, 3);
+    script_scanout(&s, 7, W, H);
+    paint(pixels, 1);
+    script_show_2d(&s, 7, pixels, W, H);
+    script_picture(&s, 7, pixels, W, H, true);
+    script_end(&s);
+    check("what is Vulkan's is left out, and said",
+          play("--virgl", "--compare") == 0 && said("left-out: 5 commands of Vulkan (venus)") &&
+              said("pictures-exact: 1\n") && said("host-visible region"));
+}
+
+static void test_bad(void)
+{
+    two_d(false, 0, true);
+    FILE *f = fopen(path, "r+e");
+    bool cut = f != NULL && fseek(f, -40, SEEK_END) == 0 && ftruncate(fileno(f), ftell(f)) == 0;
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    check("a trace that was cut off is played up to there",
+          cut && play("", "--compare") == 1 && said("pictures-exact: 2\n") && said("at byte "));
+    two_d(false, 0, true);
+    char line[1024];
+    (void)snprintf(line, sizeof(line), "--socket=%s/nobody", dir);
+    check("--exec and --socket exclude each other", play("", line) == 1 && said("exclude"));
+    struct script s;
+    script_begin(&s, path, F2D, 0, W, H);
+    script_create_2d(&s, 7, W, H);
+    script_attach(&s, 7, 64 << 20, 3);
+    script_end(&s);
+    check("more guest memory than is allowed", play("", "--ram=32") == 1 && said("see --ram"));
+    check("more than that is fine", play("", "--ram=64") == 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        (void)fputs("usage: guestless-replay VGD-TRACE VGD\n", stderr);
+        return 2;
+    }
+    vgd_trace = argv[1];
+    vgd = argv[2];
+    (void)snprintf(dir, sizeof(dir), "/tmp/vgd-replay.XXXXXX");
+    if (mkdtemp(dir) == NULL) {
+        return 1;
+    }
+    (void)snprintf(path, sizeof(path), "%s/trace", dir);
+    test_2d();
+    test_3d();
+    test_states();
+    test_3d_state();
+    test_venus();
+    test_bad();
+    char log[96];
+    (void)snprintf(log, sizeof(log), "%s/log", dir);
+    (void)unlink(path);
+    (void)unlink(log);
+    (void)rmdir(dir);
+    return tap_done();
+}
