@@ -8,8 +8,10 @@
 #include <stdio.h>
 
 #include "guest_frontend.h"
+#include "idmap.h"
 #include "stream.h"
 #include "trace_reader.h"
+#include "venus_stream.h"
 #include "virtio_gpu.h"
 #include "wire_fields.h"
 
@@ -23,7 +25,8 @@ struct tool_filter {
     bool has_context, has_resource, has_command;
     uint32_t ctx_id, resource_id;
     uint32_t command_type;
-    uint64_t from_ns, to_ns; /* of the trace's time; to is the last one */
+    const char *stream_command; /* by its name; NULL: any. Not with has_command */
+    uint64_t from_ns, to_ns;    /* of the trace's time; to is the last one */
     uint64_t first_record, last_record;
 };
 
@@ -50,7 +53,10 @@ struct tool {
     struct vgd_trace_reader *reader;
     struct tool_filter filter;
     struct tool_replay replay;
-    uint64_t progress_ns; /* when it was shown last; 0: not yet */
+    bool streams;              /* look into SUBMIT_3D */
+    struct vgd_idmap contexts; /* capset id + 1 by context, as far as tool_learn saw */
+    uint8_t *stream_bytes;     /* of the stream opened last; NULL before */
+    uint64_t progress_ns;      /* when it was shown last; 0: not yet */
     bool progress_shown;
     uint64_t meant_ids[TOOL_IDS]; /* of commands: the last ones that the filter means, by id */
     uint8_t record_body[VGD_TRACE_BODY_MAX]; /* scratch */
@@ -103,7 +109,43 @@ const struct vgd_wire_body *tool_record_body(struct tool *tool, const struct vgd
 bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
                 const struct tool_command *command);
 
-/** Is @cmd one that draws: a draw, a clear, a blit or copy, a grid of a compute shader? */
+/* --- what is in SUBMIT_3D --- */
+
+/* Contexts alive at a time, as the device bounds them. */
+#define TOOL_CONTEXTS_MAX 1024u
+
+/* The commands of one stream, one after the other. */
+struct tool_stream {
+    bool is_venus; /* which of these it is */
+    struct vgd_stream virgl;
+    struct vgd_command command;
+    struct vgd_venus_stream venus;
+    struct vgd_venus_command venus_command;
+};
+
+/** Which contexts there are, from each record in order. @command may be NULL. */
+void tool_learn(struct tool *tool, const struct vgd_trace_item *item,
+                const struct tool_command *command);
+/** Learn from what is before the filter's range. For tool_begin. */
+void tool_learn_before(struct tool *tool);
+/** False: no SUBMIT_3D, or nothing in it that can be read. One at a time. */
+bool tool_stream_open(struct tool *tool, const struct vgd_trace_item *item,
+                      const struct tool_command *command, struct tool_stream *out);
+/** The next command, in s->command or s->venus_command. False at the end. */
+bool tool_stream_next(struct tool_stream *s);
+/** At the end: did it end inside a command? */
+bool tool_stream_is_cut(const struct tool_stream *s);
+/** The command as a line; as vgd_command_print. */
+size_t tool_stream_print(const struct tool_stream *s, char *out, size_t n_bytes);
+/** Is this command one that the filter means? */
+bool tool_stream_meant(const struct tool *tool, const struct tool_stream *s);
+/** Is any in the stream of @item? */
+bool tool_stream_has_meant(struct tool *tool, const struct vgd_trace_item *item,
+                           const struct tool_command *command);
+/** Is there a command of this name, in any case? */
+bool tool_is_stream_command(const char *name);
+/** Is @cmd one that draws: a draw, a clear, a blit, a grid of a compute shader? As the device
+ *  counts them. */
 bool tool_is_draw(const struct vgd_command *cmd);
 
 /* The subcommands. True: all went well. */

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "virgl_wire.h"
 
 #define PROGRESS_NS UINT64_C(100000000)
 /* Names of fields by which resources and contexts are known, in every layout. */
@@ -56,6 +55,7 @@ static void show_progress(struct tool *tool)
 
 bool tool_begin(struct tool *tool)
 {
+    tool_learn_before(tool);
     const struct tool_filter *f = &tool->filter;
     enum vgd_status st = VGD_OK;
     if (f->first_record != 0) {
@@ -179,7 +179,7 @@ bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
                 const struct tool_command *command)
 {
     const struct tool_filter *f = &tool->filter;
-    if (!f->has_context && !f->has_resource && !f->has_command) {
+    if (!f->has_context && !f->has_resource && !f->has_command && f->stream_command == NULL) {
         return true;
     }
     if (item->record.kind == VGD_TRACE_KIND_RESPONSE) {
@@ -187,10 +187,14 @@ bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
         return id != 0 && tool->meant_ids[id % TOOL_IDS] == id;
     }
     bool is_command = item->record.kind == VGD_TRACE_KIND_COMMAND;
+    bool in_stream = (f->has_resource || f->stream_command != NULL) &&
+                     tool_stream_has_meant(tool, item, command);
     bool meant =
         (!f->has_context || (is_command && command != NULL && command->hdr.ctx_id == f->ctx_id) ||
          (!is_command && has_field(tool, item, NULL, CONTEXT_FIELD, f->ctx_id))) &&
-        (!f->has_resource || has_field(tool, item, command, RESOURCE_FIELD, f->resource_id)) &&
+        (!f->has_resource || in_stream ||
+         has_field(tool, item, command, RESOURCE_FIELD, f->resource_id)) &&
+        (f->stream_command == NULL || in_stream) &&
         (!f->has_command ||
          (is_command && command != NULL && command->hdr.type == f->command_type));
     if (is_command) {
@@ -198,20 +202,4 @@ bool tool_meant(struct tool *tool, const struct vgd_trace_item *item,
         tool->meant_ids[id % TOOL_IDS] = meant ? id : 0;
     }
     return meant;
-}
-
-bool tool_is_draw(const struct vgd_command *cmd)
-{
-    switch (cmd->opcode) {
-    case VGD_VIRGL_CMD_CLEAR:
-    case VGD_VIRGL_CMD_DRAW_VBO:
-    case VGD_VIRGL_CMD_BLIT:
-    case VGD_VIRGL_CMD_RESOURCE_COPY_REGION:
-    case VGD_VIRGL_CMD_LAUNCH_GRID:
-    case VGD_VIRGL_CMD_CLEAR_TEXTURE:
-    case VGD_VIRGL_CMD_CLEAR_SURFACE:
-        return true;
-    default:
-        return false;
-    }
 }

@@ -16,12 +16,14 @@ enum { NS_PER_US = 1000 };
 /* Commands that are not answered yet, by id. */
 static struct {
     uint64_t id, time_ns, bytes, fence_id;
+    uint64_t stream_commands, draws;
     uint32_t type, ctx_id, queue_idx;
     bool fenced;
 } waiting[TOOL_IDS];
 
 static FILE *out;
 static bool first_event;
+static uint64_t frame_draws, frame_stream_commands; /* since the last flush */
 
 static void begin_event(void)
 {
@@ -70,7 +72,44 @@ static void put_command_name(uint32_t type)
     }
 }
 
-static void take_command(const struct vgd_trace_item *item, const struct tool_command *command)
+/* What is in the stream of a SUBMIT_3D. */
+static void count_stream(struct tool *tool, const struct vgd_trace_item *item,
+                         const struct tool_command *command, uint64_t at)
+{
+    struct tool_stream s;
+    waiting[at].stream_commands = waiting[at].draws = 0;
+    if (!tool->streams || !tool_stream_open(tool, item, command, &s)) {
+        return;
+    }
+    while (tool_stream_next(&s)) {
+        waiting[at].stream_commands++;
+        waiting[at].draws += !s.is_venus && tool_is_draw(&s.command);
+    }
+    frame_stream_commands += waiting[at].stream_commands;
+    frame_draws += waiting[at].draws;
+}
+
+/* At a flush: how much was drawn since the one before, as a curve. */
+static void put_frame(uint64_t time_ns)
+{
+    begin_event();
+    (void)fprintf(out, "{\"name\":\"frame\",\"ph\":\"C\",\"pid\":%d", PROCESS_DISPLAY);
+    put_time("ts", time_ns);
+    (void)fprintf(out, ",\"args\":{\"draws\":%" PRIu64 ",\"commands\":%" PRIu64 "}}", frame_draws,
+                  frame_stream_commands);
+    frame_draws = frame_stream_commands = 0;
+}
+
+static void put_drawn(uint64_t at)
+{
+    if (waiting[at].type == VGD_CMD_SUBMIT_3D) {
+        (void)fprintf(out, ",\"commands\":%" PRIu64 ",\"draws\":%" PRIu64,
+                      waiting[at].stream_commands, waiting[at].draws);
+    }
+}
+
+static void take_command(struct tool *tool, const struct vgd_trace_item *item,
+                         const struct tool_command *command)
 {
     uint64_t id = item->record.as.command.command_id, at = id % TOOL_IDS;
     waiting[at].id = id;
@@ -81,6 +120,10 @@ static void take_command(const struct vgd_trace_item *item, const struct tool_co
     waiting[at].ctx_id = command != NULL ? command->hdr.ctx_id : 0;
     waiting[at].fence_id = command != NULL ? command->hdr.fence_id : 0;
     waiting[at].fenced = command != NULL && (command->hdr.flags & VGD_FLAG_FENCE) != 0;
+    count_stream(tool, item, command, at);
+    if (waiting[at].type == VGD_CMD_RESOURCE_FLUSH) {
+        put_frame(item->record.time_ns);
+    }
 }
 
 static void put_async(uint64_t at, const char *phase, uint64_t time_ns)
@@ -91,8 +134,10 @@ static void put_async(uint64_t at, const char *phase, uint64_t time_ns)
     (void)fprintf(out, ",\"ph\":\"%s\",\"cat\":\"fenced\",\"id\":%" PRIu64 ",\"pid\":%d,\"tid\":%u",
                   phase, waiting[at].id, PROCESS_CONTEXTS, waiting[at].ctx_id);
     put_time("ts", time_ns);
-    (void)fprintf(out, ",\"args\":{\"ctx\":%u,\"fence\":%" PRIu64 ",\"bytes\":%" PRIu64 "}}",
+    (void)fprintf(out, ",\"args\":{\"ctx\":%u,\"fence\":%" PRIu64 ",\"bytes\":%" PRIu64,
                   waiting[at].ctx_id, waiting[at].fence_id, waiting[at].bytes);
+    put_drawn(at);
+    (void)fputs("}}", out);
 }
 
 static void put_response(const struct vgd_trace_item *item, const struct tool_command *command)
@@ -113,8 +158,10 @@ static void put_response(const struct vgd_trace_item *item, const struct tool_co
                       waiting[at].queue_idx);
         put_time("ts", waiting[at].time_ns);
         put_time("dur", end_ns - waiting[at].time_ns);
-        (void)fprintf(out, ",\"args\":{\"ctx\":%u,\"bytes\":%" PRIu64 ",\"response\":",
-                      waiting[at].ctx_id, waiting[at].bytes);
+        (void)fprintf(out, ",\"args\":{\"ctx\":%u,\"bytes\":%" PRIu64, waiting[at].ctx_id,
+                      waiting[at].bytes);
+        put_drawn(at);
+        (void)fputs(",\"response\":", out);
         const char *name = command != NULL ? vgd_resp_name(command->hdr.type) : "none";
         put_text(name, strlen(name));
         (void)fputs("}}", out);
@@ -179,11 +226,12 @@ static bool write_events(struct tool *tool)
         struct tool_command command;
         bool is_command = tool_command_of(tool, &item, &command);
         const struct tool_command *known = is_command ? &command : NULL;
+        tool_learn(tool, &item, known);
         if (!tool_meant(tool, &item, known)) {
             continue;
         }
         if (item.record.kind == VGD_TRACE_KIND_COMMAND) {
-            take_command(&item, known);
+            take_command(tool, &item, known);
         } else if (item.record.kind == VGD_TRACE_KIND_RESPONSE) {
             put_response(&item, known);
         } else {

@@ -79,8 +79,7 @@ static void print_entries(struct tool *tool, const struct vgd_trace_item *item,
     }
 }
 
-/* What follows the fixed part of a command. The stream of SUBMIT_3D is shown by its size: the virgl
- * decoder's lines, one for each command in it, belong here. */
+/* What follows the fixed part of a command, on the same line. */
 static void print_tail(struct tool *tool, const struct vgd_trace_item *item,
                        const struct tool_command *command)
 {
@@ -178,6 +177,26 @@ static void print_item(struct tool *tool, const struct vgd_trace_item *item,
     (void)putchar('\n');
 }
 
+/* Below a SUBMIT_3D: a line for each of its commands. */
+static void print_stream(struct tool *tool, const struct vgd_trace_item *item,
+                         const struct tool_command *command)
+{
+    struct tool_stream s;
+    if (!tool->streams || !tool_stream_open(tool, item, command, &s)) {
+        return;
+    }
+    char line[VGD_COMMAND_LINE_BYTES_MAX];
+    while (tool_stream_next(&s)) {
+        if (tool_stream_meant(tool, &s)) {
+            (void)tool_stream_print(&s, line, sizeof(line));
+            (void)printf("    %s\n", line);
+        }
+    }
+    if (tool_stream_is_cut(&s)) {
+        (void)puts("    (ends inside a command)");
+    }
+}
+
 bool tool_print(struct tool *tool)
 {
     struct vgd_trace_item item;
@@ -185,8 +204,11 @@ bool tool_print(struct tool *tool)
     while (ok && ferror(stdout) == 0 && tool_next(tool, &item)) {
         struct tool_command command;
         bool is_command = tool_command_of(tool, &item, &command);
-        if (tool_meant(tool, &item, is_command ? &command : NULL)) {
-            print_item(tool, &item, is_command ? &command : NULL);
+        const struct tool_command *known = is_command ? &command : NULL;
+        tool_learn(tool, &item, known);
+        if (tool_meant(tool, &item, known)) {
+            print_item(tool, &item, known);
+            print_stream(tool, &item, known);
         }
     }
     return tool_end(tool) && ok;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "tool.h"
+#include "virgl_wire.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 #define COMMANDS_MAX 64u /* kinds of commands told apart; the rest is one */
@@ -96,7 +97,17 @@ struct counted {
     struct lots latency_ns;
 };
 
+/* Commands of streams, by their number in the schema. */
+struct stream_counted {
+    const char *name;
+    uint64_t n, bytes;
+};
+
 struct stats {
+    struct stream_counted stream_kinds[VGD_VIRGL_IDS + 1]; /* the last one: newer than ours */
+    struct stream_counted venus;                           /* all of them */
+    struct lots frame_stream_commands, frame_draws;
+    uint64_t now_stream_commands, now_draws, draws, cut_streams;
     struct counted commands[COMMANDS_MAX];
     uint32_t n_commands;
     struct lots frame_commands, frame_stream_bytes, frame_moved_bytes, frame_ns;
@@ -137,9 +148,38 @@ static void end_frame(struct stats *s, uint64_t time_ns)
     lots_add(&s->frame_commands, s->now_commands);
     lots_add(&s->frame_stream_bytes, s->now_stream_bytes);
     lots_add(&s->frame_moved_bytes, s->now_moved_bytes);
+    lots_add(&s->frame_stream_commands, s->now_stream_commands);
+    lots_add(&s->frame_draws, s->now_draws);
     lots_add(&s->frame_ns, time_ns - s->frame_began_ns);
+    s->now_stream_commands = s->now_draws = 0;
     s->now_commands = s->now_stream_bytes = s->now_moved_bytes = 0;
     s->frame_began_ns = time_ns;
+}
+
+static void count_stream(struct stats *s, struct tool *tool, const struct vgd_trace_item *item,
+                         const struct tool_command *command)
+{
+    struct tool_stream stream;
+    if (!tool->streams || !tool_stream_open(tool, item, command, &stream)) {
+        return;
+    }
+    while (tool_stream_next(&stream)) {
+        s->now_stream_commands++;
+        if (stream.is_venus) {
+            s->venus.n++;
+            s->venus.bytes += stream.venus_command.n_body_bytes;
+            continue;
+        }
+        const struct vgd_command *cmd = &stream.command;
+        uint32_t id = cmd->kind != NULL ? cmd->kind->id : VGD_VIRGL_IDS;
+        struct stream_counted *c = &s->stream_kinds[id];
+        c->name = vgd_command_name(cmd);
+        c->n++;
+        c->bytes += 4 + 4 * (uint64_t)cmd->n_dwords;
+        s->now_draws += tool_is_draw(cmd);
+        s->draws += tool_is_draw(cmd);
+    }
+    s->cut_streams += tool_stream_is_cut(&stream);
 }
 
 static void count_command(struct stats *s, const struct vgd_trace_item *item,
@@ -187,7 +227,30 @@ static int more_of(const void *a, const void *b)
     return left->n < right->n ? 1 : left->n > right->n ? -1 : 0;
 }
 
-static void print_stats(struct stats *s)
+static int more_of_stream(const void *a, const void *b)
+{
+    const struct stream_counted *left = a, *right = b;
+    return left->n < right->n ? 1 : left->n > right->n ? -1 : 0;
+}
+
+static void print_streams(struct stats *s)
+{
+    qsort(s->stream_kinds, VGD_VIRGL_IDS + 1, sizeof(s->stream_kinds[0]), more_of_stream);
+    (void)printf("\n%-26s %10s %14s\n", "in streams", "count", "bytes");
+    for (uint32_t i = 0; i <= VGD_VIRGL_IDS && s->stream_kinds[i].n != 0; i++) {
+        const struct stream_counted *c = &s->stream_kinds[i];
+        (void)printf("%-26s %10" PRIu64 " %14" PRIu64 "\n", c->name, c->n, c->bytes);
+    }
+    if (s->venus.n != 0) {
+        (void)printf("%-26s %10" PRIu64 " %14" PRIu64 "\n", "(venus)", s->venus.n, s->venus.bytes);
+    }
+    (void)printf("\ndraws: %" PRIu64 "\n", s->draws);
+    if (s->cut_streams != 0) {
+        (void)printf("streams that end inside a command: %" PRIu64 "\n", s->cut_streams);
+    }
+}
+
+static void print_stats(struct stats *s, bool streams)
 {
     (void)printf("%-26s %10s %14s %8s %12s %12s\n", "command", "count", "bytes", "errors",
                  "mean us", "max us");
@@ -212,10 +275,17 @@ static void print_stats(struct stats *s)
             (void)printf("%-26s %10" PRIu64 "\n", vgd_trace_kind_name(kind), s->kinds[kind]);
         }
     }
+    if (streams) {
+        print_streams(s);
+    }
     (void)printf("\ndata bytes: %" PRIu64 "\nframes: %" PRIu64 "\n", s->data_bytes,
                  s->frame_commands.n);
     if (s->frame_commands.n > 0) {
         print_lots("commands a frame", &s->frame_commands, 1);
+        if (streams) {
+            print_lots("stream commands a frame", &s->frame_stream_commands, 1);
+            print_lots("draws a frame", &s->frame_draws, 1);
+        }
         print_lots("stream bytes a frame", &s->frame_stream_bytes, 1);
         print_lots("moved bytes a frame", &s->frame_moved_bytes, 1);
         print_lots("ms a frame", &s->frame_ns, 1000000);
@@ -234,6 +304,7 @@ bool tool_stats(struct tool *tool)
     while (ok && tool_next(tool, &item)) {
         struct tool_command command;
         bool is_command = tool_command_of(tool, &item, &command);
+        tool_learn(tool, &item, is_command ? &command : NULL);
         if (!tool_meant(tool, &item, is_command ? &command : NULL)) {
             continue;
         }
@@ -244,6 +315,7 @@ bool tool_stats(struct tool *tool)
         s->kinds[item.record.kind]++;
         s->data_bytes += item.data.total_bytes;
         if (item.record.kind == VGD_TRACE_KIND_COMMAND) {
+            count_stream(s, tool, &item, is_command ? &command : NULL);
             count_command(s, &item, is_command ? &command : NULL);
         } else if (item.record.kind == VGD_TRACE_KIND_RESPONSE) {
             count_response(s, &item, is_command ? &command : NULL);
@@ -251,7 +323,7 @@ bool tool_stats(struct tool *tool)
             s->now_moved_bytes += item.data.total_bytes;
         }
     }
-    print_stats(s);
+    print_stats(s, tool->streams);
     free(s);
     (void)fflush(stdout);
     return tool_end(tool) && ok;

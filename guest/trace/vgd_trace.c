@@ -27,7 +27,8 @@ static const char help[] =
     "       vgd-trace --help | --version\n"
     "\n"
     "  info     where and when it was recorded, how much of it there is\n"
-    "  print    each record in a line: number, seconds, kind, fields\n"
+    "  print    each record in a line: number, seconds, kind, fields; below a SUBMIT_3D a line\n"
+    "           for each command of its stream\n"
     "  stats    commands, bytes and times, in all and for each frame (flush to flush)\n"
     "  export   a Chrome trace, for ui.perfetto.dev or chrome://tracing\n"
     "  cut      a part, as a trace of its own: without what was made before it\n"
@@ -39,8 +40,10 @@ static const char help[] =
     "  -n, --records A[-B]     these records, by number; \"A-\": from A on\n"
     "FILTER: a RANGE, and\n"
     "  -x, --context ID        what is done in this context\n"
-    "  -r, --resource ID       what names this resource outside of command streams\n"
-    "  -k, --command NAME      these commands, with their responses: SUBMIT_3D, 0x0207\n"
+    "  -r, --resource ID       what names this resource, in command streams too\n"
+    "  -k, --command NAME      these commands, with their responses: SUBMIT_3D, 0x0207; or\n"
+    "                          streams with these: DRAW_VBO, CREATE_BLEND\n"
+    "      --no-streams        do not look into SUBMIT_3D\n"
     "Options of replay:\n"
     "  -e, --exec COMMAND      a backend to start, with {fd} for its socket's number\n"
     "                          (default: vgd --virgl, from the path)\n"
@@ -91,6 +94,8 @@ enum {
     OPTION_SPEED,
     OPTION_TIMEOUT,
     OPTION_RAM,
+    OPTION_STREAMS,
+    OPTION_NO_STREAMS,
 };
 
 static const struct option options[] = {
@@ -112,6 +117,8 @@ static const struct option options[] = {
     {"speed", required_argument, NULL, OPTION_SPEED},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"ram", required_argument, NULL, OPTION_RAM},
+    {"streams", no_argument, NULL, OPTION_STREAMS},
+    {"no-streams", no_argument, NULL, OPTION_NO_STREAMS},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -127,6 +134,8 @@ static unsigned takes_of(int option)
     case 'x':
     case 'r':
     case 'k':
+    case OPTION_STREAMS:
+    case OPTION_NO_STREAMS:
         return TAKES_FILTER;
     default:
         return TAKES_REPLAY;
@@ -202,16 +211,23 @@ static bool parse_records(const char *text, uint64_t *first, uint64_t *last)
     return *end == '\0' && *first <= *last;
 }
 
-static bool parse_command(const char *text, uint32_t *out)
+/* A command of the device, or one of streams. */
+static bool parse_command(const char *text, struct tool_filter *filter)
 {
     for (size_t i = 0; i < vgd_virtio_gpu_n_bodies; i++) {
         uint32_t code = vgd_virtio_gpu_bodies[i].code;
         if (strcasecmp(vgd_cmd_name(code), text) == 0) {
-            *out = code;
+            filter->command_type = code;
+            filter->has_command = true;
             return true;
         }
     }
-    return parse_id(text, out);
+    if (tool_is_stream_command(text)) {
+        filter->stream_command = text;
+        return true;
+    }
+    filter->has_command = true;
+    return parse_id(text, &filter->command_type);
 }
 
 static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
@@ -307,8 +323,15 @@ static bool take_option(int option, const char *value, struct tool *tool)
         filter->has_resource = true;
         return parse_id(value, &filter->resource_id);
     case 'k':
-        filter->has_command = true;
-        return parse_command(value, &filter->command_type);
+        filter->has_command = false;
+        filter->stream_command = NULL;
+        return parse_command(value, filter);
+    case OPTION_NO_STREAMS:
+        tool->streams = false;
+        return true;
+    case OPTION_STREAMS:
+        tool->streams = true;
+        return true;
     default:
         return take_replay_option(option, value, &tool->replay);
     }
@@ -329,6 +352,8 @@ static bool open_and_run(struct tool *tool, const struct command *command)
     }
     bool ok = command->run(tool);
     vgd_trace_reader_close(tool->reader);
+    vgd_idmap_finish(&tool->contexts);
+    free(tool->stream_bytes);
     if (fflush(stdout) != 0 || ferror(stdout) != 0) {
         tool_complain("cannot write: %s", strerror(errno));
         return false;
@@ -339,6 +364,7 @@ static bool open_and_run(struct tool *tool, const struct command *command)
 static bool run(int argc, char **argv)
 {
     static struct tool tool = {
+        .streams = true,
         .filter = {.to_ns = UINT64_MAX, .last_record = UINT64_MAX},
         .replay = {.profile = VGD_GUEST_QEMU_11_2,
                    .log_fd = -1,
@@ -386,6 +412,10 @@ static bool run(int argc, char **argv)
     }
     if ((given & ~command->takes) != 0) {
         tool_complain("%s has no such option; see --help", command->name);
+        return false;
+    }
+    if (!tool.streams && tool.filter.stream_command != NULL) {
+        tool_complain("%s is in streams; see --help", tool.filter.stream_command);
         return false;
     }
     tool.path = words[1];

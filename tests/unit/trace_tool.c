@@ -1,66 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* vgd-trace as a person meets it: the program (VGD_TRACE names it) on files made here. */
-#include "trace_fixture.h"
+#include "trace_rig.h"
 
 #include <json-c/json.h>
-#include <stdlib.h>
-#include <sys/wait.h>
 
-#define OUT_MAX ((size_t)1 << 20)
 #define PICTURE_BYTES 100000u
-
-struct rig {
-    char dir[32], path[64], out_path[64];
-    /* Of the last run. */
-    int status;
-    char out[OUT_MAX], err[4096];
-};
-
-static struct rig *rig_begin(void)
-{
-    struct rig *rig = calloc(1, sizeof(*rig));
-    cr_assert_not_null(rig);
-    (void)snprintf(rig->dir, sizeof(rig->dir), "/tmp/vgd-trace.XXXXXX");
-    cr_assert_not_null(mkdtemp(rig->dir));
-    (void)snprintf(rig->path, sizeof(rig->path), "%s/trace", rig->dir);
-    (void)snprintf(rig->out_path, sizeof(rig->out_path), "%s/out", rig->dir);
-    return rig;
-}
-
-static void rig_end(struct rig *rig)
-{
-    (void)unlink(rig->path);
-    (void)unlink(rig->out_path);
-    cr_assert_eq(rmdir(rig->dir), 0, "it left something in %s", rig->dir);
-    free(rig);
-}
-
-static void read_back(const char *path, char *out, size_t room)
-{
-    FILE *f = fopen(path, "re");
-    cr_assert_not_null(f);
-    out[fread(out, 1, room - 1, f)] = '\0';
-    (void)fclose(f);
-    (void)unlink(path);
-}
-
-/* Run with @args, through a shell; @args may name the rig's files as $T and $O. */
-static const char *tool(struct rig *rig, const char *args)
-{
-    char line[1024], out_path[64], err_path[64];
-    const char *program = getenv("VGD_TRACE");
-    cr_assert_not_null(program);
-    (void)snprintf(out_path, sizeof(out_path), "%s/stdout", rig->dir);
-    (void)snprintf(err_path, sizeof(err_path), "%s/stderr", rig->dir);
-    (void)snprintf(line, sizeof(line), "T=%s O=%s; exec %s %s >%s 2>%s", rig->path, rig->out_path,
-                   program, args, out_path, err_path);
-    int status = system(line);
-    cr_assert(WIFEXITED(status), "%s: ended by signal %d", args, WTERMSIG(status));
-    rig->status = WEXITSTATUS(status);
-    read_back(out_path, rig->out, sizeof(rig->out));
-    read_back(err_path, rig->err, sizeof(rig->err));
-    return rig->out;
-}
 
 static size_t count_lines(const char *text)
 {
@@ -200,7 +144,7 @@ Test(trace_tool, print_all)
 {
     struct rig *rig = rig_begin();
     make_trace(rig, true);
-    tool(rig, "print $T");
+    tool(rig, "print --no-streams $T");
     cr_assert_eq(rig->status, 0, "%s", rig->err);
     cr_assert_eq(count_lines(rig->out), RECORDS_BEFORE + N_FRAMES * RECORDS_PER_FRAME);
     const char *const lines[] = {
@@ -238,15 +182,15 @@ Test(trace_tool, print_filters)
 {
     struct rig *rig = rig_begin();
     make_trace(rig, true);
-    shows(rig, "print --context 5 $T", (size_t)N_FRAMES * 5, "5"); /* with FENCE */
+    shows(rig, "print --no-streams --context 5 $T", (size_t)N_FRAMES * 5, "5"); /* with FENCE */
     shows(rig, "print --context 6 $T", 0, NULL);
-    shows(rig, "print -k SUBMIT_3D $T", (size_t)N_FRAMES * 2, "fence=");
+    shows(rig, "print -k SUBMIT_3D --no-streams $T", (size_t)N_FRAMES * 2, "fence=");
     shows(rig, "print -k 0x0104 $T", (size_t)N_FRAMES * 2, NULL);
     shows(rig, "print --resource 7 $T", (size_t)N_FRAMES * 6, NULL);
-    shows(rig, "print --resource 7 --context 5 $T", (size_t)N_FRAMES * 2, NULL);
-    shows(rig, "print --records 10-19 $T", 10, NULL);
+    shows(rig, "print --resource 7 --no-streams --context 5 $T", (size_t)N_FRAMES * 2, NULL);
+    shows(rig, "print --records 10-19 --no-streams $T", 10, NULL);
     shows(rig, "print --records 270- $T", 4, NULL);
-    shows(rig, "print --from 0.100 --to 0.1095 $T", RECORDS_PER_FRAME, " 0.10");
+    shows(rig, "print --no-streams --from 0.100 --to 0.1095 $T", RECORDS_PER_FRAME, " 0.10");
     shows(rig, "print --from 0.100000001 --to 0.1 $T", 0, NULL);
     shows(rig, "print --from 5 $T", 0, NULL);
     rig_end(rig);
