@@ -77,7 +77,7 @@ static bool pass(struct replay *r, uint64_t *out_ns)
     while (tool_next(tool, &item)) {
         if (began_ns == 0 && item.record.kind >= VGD_TRACE_KIND_COMMAND) {
             /* A backend's start is not part of what is played. */
-            if (r->needs_fresh && !replay_fresh(r)) {
+            if (!replay_ready(r)) {
                 return false;
             }
             began_ns = vgd_now_ns();

@@ -77,6 +77,7 @@ struct replay {
     struct vgd_guest_gpu *gpu; /* NULL: not connected */
     uint64_t ack_features;     /* as the trace's guest had them; said to a new connection */
     uint64_t window_bytes;     /* in the trace */
+    uint64_t fresh_features, fresh_window_bytes; /* what the present connection was asked for */
     uint32_t n_scanouts;
     struct vgd_rect scanouts[VGD_MAX_SCANOUTS];
     bool needs_fresh; /* nothing of before may be there when the next command is played */
@@ -119,6 +120,8 @@ void replay_differs(struct replay *r, const char *format, ...)
 
 /** A backend in which nothing is made: reset, or started, or connected to. False: failed. */
 bool replay_fresh(struct replay *r);
+/** The same where the present one does not do: something is to be played now. False: failed. */
+bool replay_ready(struct replay *r);
 /** Was @feature (a bit number) negotiated? */
 bool replay_has(const struct replay *r, uint32_t feature);
 void replay_disconnect(struct replay *r);

@@ -142,9 +142,22 @@ bool replay_fresh(struct replay *r)
     if (r->gpu == NULL && !open_guest(r)) {
         return false;
     }
+    if (r->fresh_features != r->ack_features || r->fresh_window_bytes != r->window_bytes) {
+        r->told_features = false;
+    }
+    r->fresh_features = r->ack_features;
+    r->fresh_window_bytes = r->window_bytes;
     say_features(r);
     r->needs_fresh = false;
     r->played = false;
     r->misses = false;
     return true;
+}
+
+bool replay_ready(struct replay *r)
+{
+    /* Features are chosen when a device is reset. */
+    bool fits = r->gpu != NULL && !r->needs_fresh && r->fresh_features == r->ack_features &&
+                r->fresh_window_bytes == r->window_bytes;
+    return fits || (replay_wait_all(r) && replay_fresh(r));
 }

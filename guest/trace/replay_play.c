@@ -246,7 +246,7 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
     if (vgd_ctrl_hdr_decode(&reader, &hdr) != VGD_OK) {
         return leave_out(r, REPLAY_CUT);
     }
-    if (r->needs_fresh && !replay_fresh(r)) {
+    if (!replay_ready(r)) {
         return false;
     }
     bool is_state = (record->flags & VGD_TRACE_COMMAND_MADE_UP) != 0;
@@ -328,16 +328,11 @@ static bool play_response(struct replay *r, const struct vgd_trace_item *item)
 
 static void play_device(struct replay *r, const struct vgd_trace_device *device)
 {
-    bool differs = r->ack_features != device->features || r->window_bytes != device->window_bytes;
     r->ack_features = device->features;
     r->window_bytes = device->window_bytes;
     r->n_scanouts = device->n_scanouts == 0                 ? 1
                     : device->n_scanouts > VGD_MAX_SCANOUTS ? VGD_MAX_SCANOUTS
                                                             : device->n_scanouts;
-    if (differs) {
-        r->told_features = false;
-        r->needs_fresh = true; /* features are chosen when a device is reset */
-    }
 }
 
 static void play_scanout(struct replay *r, const struct vgd_trace_scanout *scanout)
