@@ -330,9 +330,6 @@ static void play_device(struct replay *r, const struct vgd_trace_device *device)
 {
     r->ack_features = device->features;
     r->window_bytes = device->window_bytes;
-    r->n_scanouts = device->n_scanouts == 0                 ? 1
-                    : device->n_scanouts > VGD_MAX_SCANOUTS ? VGD_MAX_SCANOUTS
-                                                            : device->n_scanouts;
 }
 
 static void play_scanout(struct replay *r, const struct vgd_trace_scanout *scanout)
@@ -343,6 +340,9 @@ static void play_scanout(struct replay *r, const struct vgd_trace_scanout *scano
         return;
     }
     r->scanouts[at] = (struct vgd_rect){.w_px = scanout->w_px, .h_px = scanout->h_px};
+    if (scanout->enabled != 0 && at >= r->n_scanouts) {
+        r->n_scanouts = at + 1; /* our display has all up to the last one */
+    }
     if (r->gpu != NULL && scanout->w_px != 0) {
         vgd_guest_display_resize(vgd_guest_gpu_display(r->gpu), at, scanout->w_px, scanout->h_px);
     }
