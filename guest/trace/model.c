@@ -443,15 +443,14 @@ void model_take(struct model *m, uint64_t id, const uint8_t *bytes, size_t n_byt
     }
 }
 
-void model_take_back(struct model *m, uint64_t id, const uint8_t *bytes, size_t n_bytes)
+void model_take_back(struct model *m, uint64_t id, uint32_t type, uint32_t res_id, uint32_t ctx_id)
 {
-    struct vgd_ctrl_hdr hdr;
-    if (id == 0 || !header_of(bytes, n_bytes, &hdr)) {
+    if (id == 0) {
         return;
     }
-    struct model_resource *res = model_resource(m, model_named_resource(bytes, n_bytes));
-    struct model_context *ctx = model_context(m, hdr.ctx_id);
-    switch (hdr.type) {
+    struct model_resource *res = res_id != 0 ? model_resource(m, res_id) : NULL;
+    struct model_context *ctx = model_context(m, ctx_id);
+    switch (type) {
     case VGD_CMD_RESOURCE_CREATE_2D:
     case VGD_CMD_RESOURCE_CREATE_3D:
     case VGD_CMD_RESOURCE_CREATE_BLOB:

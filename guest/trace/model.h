@@ -43,7 +43,8 @@ struct model_resource {
     uint64_t backing_bytes; /* what its entries add up to; 0: it has no guest memory */
     struct model_command create, attach, map;
     bool left_out; /* the user's: it is not there where the trace is played */
-    void *user;    /* the user's */
+    void *user;    /* the user's, for its guest memory */
+    void *content; /* the user's, for what is in it */
 };
 
 struct model_context {
@@ -86,8 +87,8 @@ struct model_context *model_context(const struct model *m, uint32_t id);
 
 /** Learn from command @bytes with the id @id. Commands that make no sense change nothing. */
 void model_take(struct model *m, uint64_t id, const uint8_t *bytes, size_t n_bytes);
-/** The command @id, whose bytes begin with @bytes, was refused. */
-void model_take_back(struct model *m, uint64_t id, const uint8_t *bytes, size_t n_bytes);
+/** The command @id of this @type, which names @res_id and @ctx_id, was refused. */
+void model_take_back(struct model *m, uint64_t id, uint32_t type, uint32_t res_id, uint32_t ctx_id);
 
 /** The resource that a command names in its fixed part; 0: none. @bytes with the header. */
 uint32_t model_named_resource(const uint8_t *bytes, size_t n_bytes);

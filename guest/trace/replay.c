@@ -21,7 +21,8 @@ static const char *const left_out_names[REPLAY_LEFT_OUT_COUNT] = {
     [REPLAY_NO_FEATURE] = "of features that are not here",
     [REPLAY_NO_WINDOW] = "of a host-visible region that is not here",
     [REPLAY_NO_RESOURCE] = "of resources and contexts that could not be made here",
-    [REPLAY_CUT] = "of which the trace has only the beginning",
+    [REPLAY_LOST] = "that a dead worker left and nobody executed",
+    [REPLAY_CUT] = "that are not whole in the trace",
 };
 
 bool replay_fail(struct replay *r, const char *format, ...)
@@ -101,7 +102,7 @@ static void forget_counts(struct replay *r)
 {
     memset(r->answers, 0, sizeof(r->answers));
     memset(r->left_out, 0, sizeof(r->left_out));
-    r->n_answers_differ = r->n_answers_same = r->n_state_refused = 0;
+    r->n_answers_differ = r->n_answers_same = r->n_undone = r->n_state_refused = 0;
     r->n_commands = r->n_stream_commands = r->n_draws = r->n_content = 0;
     r->n_gaps = r->n_unplayable = r->died_at = 0;
     r->after_gap = false;
@@ -143,6 +144,9 @@ static void print_result(const struct replay *r)
     }
     (void)printf("answers-same: %" PRIu64 "\nanswers-differ: %" PRIu64 "\n", r->n_answers_same,
                  r->n_answers_differ);
+    if (r->n_undone != 0) {
+        (void)printf("refused-for-addresses: %" PRIu64 "\n", r->n_undone);
+    }
     if (r->n_state_refused != 0) {
         (void)printf("state-refused: %" PRIu64 "\n", r->n_state_refused);
     }
@@ -193,30 +197,69 @@ static bool play(struct replay *r, uint64_t *pass_ns)
     return true;
 }
 
-bool tool_replay(struct tool *tool)
+struct replay *replay_create(struct tool *tool, bool dry)
 {
-    static struct replay replay; /* a megabyte of tables */
-    struct replay *r = &replay;
-    if (!check_options(tool)) {
-        return false;
+    struct replay *r = calloc(1, sizeof(*r)); /* some megabytes of tables */
+    uint8_t *bytes = aligned_alloc(64, VGD_TRACE_DATA_MAX);
+    if (r == NULL || bytes == NULL) {
+        tool_complain("no memory");
+        free(r);
+        free(bytes);
+        return NULL;
     }
     (void)signal(SIGPIPE, SIG_IGN);
     vgd_guest_raise_files(); /* each mapping of the host-visible region is one */
     r->tool = tool;
     r->config = &tool->replay;
+    r->dry = dry;
+    r->bytes = bytes;
     r->process.socket = -1;
     r->n_scanouts = 1;
+    r->needs_fresh = true;
     r->model.resource_gone = replay_resource_gone;
     r->model.backing_gone = replay_backing_gone;
+    r->model.context_gone = replay_follow_context_gone;
     r->model.user = r;
-    r->bytes = aligned_alloc(64, VGD_TRACE_DATA_MAX);
-    uint64_t *pass_ns = calloc(tool->replay.n_passes, sizeof(*pass_ns));
-    bool ok = r->bytes != NULL && pass_ns != NULL;
-    if (!ok) {
-        tool_complain("no memory");
+    return r;
+}
+
+void replay_destroy(struct replay *r)
+{
+    if (r != NULL) {
+        replay_disconnect(r);
+        free(r->bytes);
+        free(r);
     }
-    ok = ok && play(r, pass_ns);
-    replay_disconnect(r);
+}
+
+bool replay_until(struct replay *r, struct vgd_trace_item *out, bool *out_more)
+{
+    struct tool_filter range = r->tool->filter;
+    r->tool->filter = (struct tool_filter){.to_ns = UINT64_MAX, .last_record = UINT64_MAX};
+    bool ok = vgd_trace_reader_seek_number(r->tool->reader, 0) == VGD_OK;
+    *out_more = false;
+    while (ok && tool_next(r->tool, out)) {
+        if (out->number >= range.first_record && out->record.time_ns >= range.from_ns) {
+            *out_more = true;
+            break;
+        }
+        ok = replay_record(r, out);
+    }
+    r->tool->filter = range;
+    return ok && replay_wait_all(r);
+}
+
+bool tool_replay(struct tool *tool)
+{
+    if (!check_options(tool)) {
+        return false;
+    }
+    struct replay *r = replay_create(tool, false);
+    uint64_t *pass_ns = calloc(tool->replay.n_passes, sizeof(*pass_ns));
+    bool ok = r != NULL && pass_ns != NULL && play(r, pass_ns);
+    if (r != NULL) {
+        replay_disconnect(r);
+    }
     bool read = tool_end(tool);
     if (ok) {
         print_result(r);
@@ -226,6 +269,6 @@ bool tool_replay(struct tool *tool)
         ok = r->n_answers_differ == 0 && r->n_state_refused == 0 && replay_pictures_ok(r);
     }
     free(pass_ns);
-    free(r->bytes);
+    replay_destroy(r);
     return ok && read;
 }

@@ -8,6 +8,7 @@
  *   replay_flight.c   commands in flight, and their answers
  *   replay_memory.c   the guest memory behind resources
  *   replay_picture.c  pictures: taken, compared, written
+ *   replay_follow.c   what a cut has to know beside: streams' state, contents of 2D resources
  *
  * A pass is one time through the trace. It fails as a whole (replay->failed) when the backend does;
  * what the backend does otherwise than the recorded one is counted.
@@ -38,7 +39,8 @@ enum replay_left_out {
     REPLAY_NO_FEATURE,  /* not negotiated here */
     REPLAY_NO_WINDOW,   /* no host-visible region here, or a smaller one */
     REPLAY_NO_RESOURCE, /* names a resource or context that could not be made here */
-    REPLAY_CUT,         /* the trace has only its beginning */
+    REPLAY_LOST,        /* was answered without being executed */
+    REPLAY_CUT,         /* not whole in the trace, or never was */
     REPLAY_LEFT_OUT_COUNT,
 };
 
@@ -54,6 +56,7 @@ struct replay_flight {
 /* What a command was answered with when recorded, and here. */
 struct replay_answer {
     uint64_t command_id, number;
+    uint32_t res_id, ctx_id;  /* that it names */
     uint32_t type, want, got; /* 0: not known yet */
 };
 
@@ -71,6 +74,9 @@ struct replay_pictures {
 struct replay {
     struct tool *tool;
     const struct tool_replay *config;
+    bool dry;              /* there is no backend: only what the trace says is followed */
+    bool follows;          /* for a cut: see replay_follow.c */
+    uint64_t stream_bytes; /* of the states of streams, all contexts together */
 
     /* The backend. */
     struct vgd_guest_process process;
@@ -99,10 +105,12 @@ struct replay {
     struct replay_answer answers[TOOL_IDS]; /* by command id */
     uint64_t died_at;                       /* number of the last WORKER_DEATH; 0: none */
     uint64_t n_answers_differ, n_answers_same;
+    uint64_t n_undone; /* refused then, for addresses that are others here */
     uint64_t n_state_refused;
     uint64_t left_out[REPLAY_LEFT_OUT_COUNT];
     uint64_t n_commands, n_stream_commands, n_draws, n_content, n_gaps, n_unplayable;
-    bool after_gap; /* until the next state, what fails is the gap's affair */
+    uint64_t state_number; /* of the STATE_BEGIN that has not ended yet; 0: none */
+    bool after_gap;        /* until the next state, what fails is the gap's affair */
     uint32_t n_told;
     struct replay_pictures pictures;
 
@@ -115,6 +123,31 @@ bool replay_fail(struct replay *r, const char *format, ...) __attribute__((forma
 /** One more difference: told if few were told before. */
 void replay_differs(struct replay *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* --- replay.c --- */
+
+/** NULL: no memory, which is said. One at a time. @dry: without a backend. */
+struct replay *replay_create(struct tool *tool, bool dry);
+/** NULL is fine. */
+void replay_destroy(struct replay *r);
+/** Play from the beginning up to the first record of the filter's range, which is then *@out; or to
+ *  the end: *@out_more false. False: failed, or the file cannot be read, which tool_end says. */
+bool replay_until(struct replay *r, struct vgd_trace_item *out, bool *out_more);
+
+/* --- replay_follow.c --- */
+
+/** Learn from a command that is played, behind the model. */
+void replay_follow(struct replay *r, const struct vgd_ctrl_hdr *hdr, uint8_t *bytes,
+                   size_t n_bytes);
+/** Contents that the trace has of a 2D resource. */
+void replay_follow_content(struct replay *r, struct model_resource *res,
+                           const struct vgd_trace_item *item);
+void replay_follow_context_gone(void *user, struct model_context *ctx);
+void replay_follow_resource_gone(struct model_resource *res);
+/** What a blob of the context's was made of, as a stream of @out dwords; NULL: nothing. */
+const uint32_t *replay_blob_stream(const struct model_resource *res, uint32_t *out_dwords);
+/** Pixels of a 2D resource, w_px * h_px * 4 bytes; NULL: nothing was ever put there. */
+const uint8_t *replay_pixels(const struct model_resource *res);
 
 /* --- replay_connect.c --- */
 
@@ -130,7 +163,7 @@ void replay_disconnect(struct replay *r);
 
 /**
  * Send command @bytes, which is in the trace as @command_id. Waits while the ring is full.
- * *@out_flight (may be NULL) is its number, for replay_wait. False: failed.
+ * *@out_flight is its number, for replay_wait. False: failed.
  */
 bool replay_send(struct replay *r, uint32_t queue, const uint8_t *bytes, size_t n_bytes,
                  uint32_t response_bytes, uint64_t command_id, uint64_t number,
@@ -141,8 +174,8 @@ bool replay_wait(struct replay *r, uint64_t flight);
 bool replay_wait_all(struct replay *r);
 /** Forget those in flight: their device is gone. */
 void replay_drop_flights(struct replay *r);
-/** A response in the trace. */
-void replay_expect(struct replay *r, uint64_t command_id, uint32_t type);
+/** A response in the trace. False: failed. */
+bool replay_expect(struct replay *r, uint64_t command_id, uint32_t type);
 /** Send a command of our own and wait: the response's type; 0: failed. */
 uint32_t replay_call(struct replay *r, const uint8_t *bytes, size_t n_bytes);
 
@@ -150,6 +183,7 @@ uint32_t replay_call(struct replay *r, const uint8_t *bytes, size_t n_bytes);
 
 /** The span for backings, in a guest that was just made. */
 bool replay_memory_begin(struct replay *r);
+void replay_memory_end(struct replay *r);
 /** Callbacks of the model. */
 void replay_backing_gone(void *user, struct model_resource *res);
 void replay_resource_gone(void *user, struct model_resource *res);
@@ -163,6 +197,17 @@ bool replay_place_entries(struct replay *r, struct model_resource *res, uint8_t 
 void replay_touches(struct replay *r, struct model_resource *res, uint64_t flight);
 /** Bytes of a BACKING record into the memory of @res; waits for who still reads it. */
 bool replay_fill(struct replay *r, struct model_resource *res, const struct vgd_trace_item *item);
+/** The memory of @res, backing_bytes of it; NULL: it has none. */
+const uint8_t *replay_memory(const struct replay *r, const struct model_resource *res);
+/**
+ * Texels of @res from the backend: *@out_bytes, borrowed until the next call, NULL where the
+ * backend refuses. False: failed.
+ */
+bool replay_fetch(struct replay *r, struct model_resource *res,
+                  const struct vgd_trace_content *content, uint32_t n_bytes,
+                  const uint8_t **out_bytes);
+/** Give @res its own memory again after replay_fetch. False: failed. */
+bool replay_fetched(struct replay *r, struct model_resource *res);
 /** A CONTENT record: texels into @res by a transfer. False: failed. */
 bool replay_content(struct replay *r, const struct vgd_trace_item *item);
 

@@ -32,8 +32,7 @@ void replay_disconnect(struct replay *r)
     model_clear(&r->model);
     vgd_guest_gpu_close(r->gpu);
     r->gpu = NULL;
-    vgd_guest_heap_destroy(r->heap);
-    r->heap = NULL;
+    replay_memory_end(r);
     if (r->process.pid != 0) {
         (void)vgd_guest_process_stop(&r->process);
         r->process = (struct vgd_guest_process){.socket = -1};
@@ -122,6 +121,13 @@ static bool open_guest(struct replay *r)
 
 bool replay_fresh(struct replay *r)
 {
+    if (r->dry) {
+        model_clear(&r->model);
+        r->fresh_features = r->ack_features;
+        r->fresh_window_bytes = r->window_bytes;
+        r->needs_fresh = r->played = r->misses = false;
+        return r->heap != NULL || replay_memory_begin(r);
+    }
     if (r->gpu != NULL) {
         struct vgd_guest_frontend *fe = vgd_guest_gpu_frontend(r->gpu);
         bool resets =
@@ -157,7 +163,7 @@ bool replay_fresh(struct replay *r)
 bool replay_ready(struct replay *r)
 {
     /* Features are chosen when a device is reset. */
-    bool fits = r->gpu != NULL && !r->needs_fresh && r->fresh_features == r->ack_features &&
-                r->fresh_window_bytes == r->window_bytes;
+    bool fits = (r->dry ? r->heap != NULL : r->gpu != NULL) && !r->needs_fresh &&
+                r->fresh_features == r->ack_features && r->fresh_window_bytes == r->window_bytes;
     return fits || (replay_wait_all(r) && replay_fresh(r));
 }

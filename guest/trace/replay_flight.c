@@ -40,13 +40,49 @@ static void compare(struct replay *r, struct replay_answer *answer)
     answer->command_id = 0;
 }
 
-void replay_expect(struct replay *r, uint64_t command_id, uint32_t type)
+/* Addresses are ours, so what was refused for its addresses is not here: it is undone. */
+static bool undo(struct replay *r, struct replay_answer *answer)
+{
+    uint8_t bytes[VGD_CTRL_HDR_SIZE + VGD_CMD_RESOURCE_UNREF_SIZE];
+    struct vgd_writer w = vgd_writer_of(bytes, sizeof(bytes));
+    vgd_ctrl_hdr_encode(&w,
+                        &(struct vgd_ctrl_hdr){.type = answer->type == VGD_CMD_RESOURCE_CREATE_BLOB
+                                                           ? VGD_CMD_RESOURCE_UNREF
+                                                           : VGD_CMD_RESOURCE_DETACH_BACKING});
+    vgd_cmd_resource_unref_encode(&w,
+                                  &(struct vgd_cmd_resource_unref){.resource_id = answer->res_id});
+    model_take(&r->model, 0, bytes, sizeof(bytes));
+    answer->command_id = 0;
+    r->n_undone++;
+    return replay_call(r, bytes, sizeof(bytes)) != 0;
+}
+
+bool replay_expect(struct replay *r, uint64_t command_id, uint32_t type)
 {
     struct replay_answer *answer = &r->answers[command_id % TOOL_IDS];
-    if (command_id != 0 && answer->command_id == command_id) {
+    if (command_id == 0 || answer->command_id != command_id) {
+        return true;
+    }
+    if (r->dry) {
+        if (is_error(type)) {
+            model_take_back(&r->model, command_id, answer->type, answer->res_id, answer->ctx_id);
+        }
+        return true;
+    }
+    if (is_error(type) && (answer->type == VGD_CMD_RESOURCE_ATTACH_BACKING ||
+                           answer->type == VGD_CMD_RESOURCE_CREATE_BLOB)) {
+        if (!replay_wait_all(r)) {
+            return false;
+        }
+        if (answer->command_id == command_id && answer->got == VGD_RESP_OK_NODATA) {
+            return undo(r, answer);
+        }
+    }
+    if (answer->command_id == command_id) {
         answer->want = type;
         compare(r, answer);
     }
+    return true;
 }
 
 /* What a command should have made is not there. */
@@ -183,6 +219,19 @@ bool replay_send(struct replay *r, uint32_t queue, const uint8_t *bytes, size_t 
         return replay_fail(r, "record %llu: a command without a header",
                            (unsigned long long)number);
     }
+    if (command_id != 0 && !r->after_gap) {
+        r->answers[command_id % TOOL_IDS] = (struct replay_answer){
+            .command_id = command_id,
+            .number = number,
+            .type = req.hdr.type,
+            .res_id = model_named_resource(bytes, n_bytes),
+            .ctx_id = req.hdr.ctx_id,
+        };
+    }
+    if (r->dry) {
+        *out_flight = 0;
+        return true;
+    }
     size_t left = n_bytes - VGD_CTRL_HDR_SIZE;
     bool in_one = left <= VGD_GUEST_BODY_MAX;
     req.body = bytes + VGD_CTRL_HDR_SIZE;
@@ -209,9 +258,7 @@ bool replay_send(struct replay *r, uint32_t queue, const uint8_t *bytes, size_t 
     if (r->first_flight == r->next_flight) {
         r->progress_ns = vgd_now_ns();
     }
-    if (out_flight != NULL) {
-        *out_flight = r->next_flight;
-    }
+    *out_flight = r->next_flight;
     *flight_at(r, r->next_flight++) = (struct replay_flight){
         .command = command,
         .command_id = command_id,
@@ -219,10 +266,6 @@ bool replay_send(struct replay *r, uint32_t queue, const uint8_t *bytes, size_t 
         .type = req.hdr.type,
         .named_id = made_id(&req.hdr, bytes, n_bytes),
     };
-    if (command_id != 0 && !r->after_gap) {
-        r->answers[command_id % TOOL_IDS] = (struct replay_answer){
-            .command_id = command_id, .number = number, .type = req.hdr.type};
-    }
     return true;
 }
 

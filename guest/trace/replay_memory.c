@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "checked.h"
 #include "replay.h"
@@ -48,10 +49,25 @@ bool replay_memory_begin(struct replay *r)
 {
     uint64_t n_bytes = r->config->ram_bytes;
     n_freed = 0;
-    vgd_guest_heap_destroy(r->heap);
     r->heap = vgd_guest_heap_create(n_bytes);
-    r->heap_bytes = vgd_guest_ram_reserve(vgd_guest_gpu_ram(r->gpu), n_bytes, &r->heap_gpa);
+    if (r->dry) {
+        void *map = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        r->heap_bytes = map != MAP_FAILED ? map : NULL;
+    } else {
+        r->heap_bytes = vgd_guest_ram_reserve(vgd_guest_gpu_ram(r->gpu), n_bytes, &r->heap_gpa);
+    }
     return (r->heap != NULL && r->heap_bytes != NULL) || replay_fail(r, "no memory for a guest");
+}
+
+void replay_memory_end(struct replay *r)
+{
+    vgd_guest_heap_destroy(r->heap);
+    r->heap = NULL;
+    if (r->dry && r->heap_bytes != NULL) {
+        (void)munmap(r->heap_bytes, r->config->ram_bytes);
+    }
+    r->heap_bytes = NULL; /* else it is the guest's RAM */
 }
 
 static bool alloc(struct replay *r, uint64_t n_bytes, uint64_t *out_offset)
@@ -81,7 +97,7 @@ void replay_backing_gone(void *user, struct model_resource *res)
         return;
     }
     res->user = NULL;
-    if (r->gpu != NULL && r->heap != NULL) {
+    if (r->heap != NULL) {
         if (n_freed == FREED_MAX) {
             (void)replay_wait_all(r); /* if it fails, the pass has */
             sweep(r);
@@ -98,6 +114,7 @@ void replay_backing_gone(void *user, struct model_resource *res)
 void replay_resource_gone(void *user, struct model_resource *res)
 {
     replay_backing_gone(user, res); /* a blob's, which is no attached one */
+    replay_follow_resource_gone(res);
 }
 
 bool replay_place_entries(struct replay *r, struct model_resource *res, uint8_t *bytes,
@@ -270,6 +287,76 @@ static uint64_t scratch_bytes(const struct model_resource *res, const struct vgd
     return (uint64_t)res->w_px * content->h * PIXEL_BYTES;
 }
 
+static bool attach_own(struct replay *r, uint64_t number, struct model_resource *res)
+{
+    size_t n_bytes = res->attach.n_bytes;
+    memcpy(r->bytes, res->attach.bytes, n_bytes);
+    return replay_place_entries(r, res, r->bytes, n_bytes) && call_ok(r, number, r->bytes, n_bytes);
+}
+
+static bool is_attached(const struct model_resource *res)
+{
+    return res->attach.bytes != NULL && res->backing_bytes != 0;
+}
+
+const uint8_t *replay_memory(const struct replay *r, const struct model_resource *res)
+{
+    const struct memory *memory = res->user;
+    return memory != NULL ? r->heap_bytes + memory->offset : NULL;
+}
+
+/* Memory of what is being fetched, from the first piece on to the last. */
+static struct {
+    uint32_t res_id; /* 0: none */
+    uint64_t offset, n_bytes;
+} scratch;
+
+bool replay_fetch(struct replay *r, struct model_resource *res,
+                  const struct vgd_trace_content *content, uint32_t n_bytes,
+                  const uint8_t **out_bytes)
+{
+    *out_bytes = NULL;
+    if (scratch.res_id != res->id) {
+        scratch.n_bytes = pages(VGD_TRACE_DATA_MAX);
+        if (!alloc(r, scratch.n_bytes, &scratch.offset)) {
+            return false;
+        }
+        scratch.res_id = res->id;
+        if ((is_attached(res) && !detach(r, 0, res->id)) ||
+            !attach(r, 0, res->id, r->heap_gpa + scratch.offset, (uint32_t)scratch.n_bytes)) {
+            return false;
+        }
+    }
+    uint8_t bytes[VGD_CTRL_HDR_SIZE + VGD_CMD_TRANSFER_HOST_3D_SIZE];
+    struct vgd_writer w = vgd_writer_of(bytes, sizeof(bytes));
+    vgd_ctrl_hdr_encode(&w, &(struct vgd_ctrl_hdr){.type = VGD_CMD_TRANSFER_FROM_HOST_3D,
+                                                   .flags = VGD_FLAG_FENCE,
+                                                   .fence_id = 1});
+    vgd_cmd_transfer_host_3d_encode(
+        &w, &(struct vgd_cmd_transfer_host_3d){
+                .box = {content->x, content->y, content->z, content->w, content->h, content->d},
+                .resource_id = res->id,
+                .level = content->level,
+                .stride_bytes = content->stride_bytes,
+                .layer_stride_bytes = content->layer_stride_bytes});
+    memset(r->heap_bytes + scratch.offset, 0, n_bytes);
+    uint32_t type = replay_call(r, bytes, sizeof(bytes));
+    if (type == VGD_RESP_OK_NODATA) {
+        *out_bytes = r->heap_bytes + scratch.offset;
+    }
+    return type != 0;
+}
+
+bool replay_fetched(struct replay *r, struct model_resource *res)
+{
+    if (scratch.res_id != res->id) {
+        return true;
+    }
+    scratch.res_id = 0;
+    vgd_guest_heap_free(r->heap, scratch.offset, scratch.n_bytes);
+    return detach(r, 0, res->id) && (!is_attached(res) || attach_own(r, 0, res));
+}
+
 bool replay_content(struct replay *r, const struct vgd_trace_item *item)
 {
     struct model_resource *res = model_resource(&r->model, item->record.as.content.resource_id);
@@ -282,6 +369,10 @@ bool replay_content(struct replay *r, const struct vgd_trace_item *item)
         r->n_unplayable++;
         return true;
     }
+    replay_follow_content(r, res, item);
+    if (r->dry) {
+        return true;
+    }
     if (!replay_wait_all(r) || !alloc(r, pages(n_bytes), &offset)) {
         return false;
     }
@@ -290,17 +381,12 @@ bool replay_content(struct replay *r, const struct vgd_trace_item *item)
         ok =
             replay_fail(r, "record %llu: its data cannot be had", (unsigned long long)item->number);
     }
-    bool was_attached = res->attach.bytes != NULL && res->backing_bytes != 0;
+    bool was_attached = is_attached(res);
     ok = ok && (!was_attached || detach(r, item->number, res->id)) &&
          attach(r, item->number, res->id, r->heap_gpa + offset, (uint32_t)n_bytes) &&
          transfer(r, item->number, res, &item->record.as.content) &&
          detach(r, item->number, res->id);
-    if (ok && was_attached) {
-        size_t own_bytes = res->attach.n_bytes;
-        memcpy(r->bytes, res->attach.bytes, own_bytes);
-        ok = replay_place_entries(r, res, r->bytes, own_bytes) &&
-             call_ok(r, item->number, r->bytes, own_bytes);
-    }
+    ok = ok && (!was_attached || attach_own(r, item->number, res));
     vgd_guest_heap_free(r->heap, offset, pages(n_bytes));
     r->n_content++;
     return ok;

@@ -64,6 +64,9 @@ static enum replay_left_out refused(const struct replay *r, const struct vgd_ctr
         break;
     case VGD_CMD_RESOURCE_MAP_BLOB: {
         struct vgd_cmd_resource_map_blob cmd = {0};
+        if (r->dry) {
+            break;
+        }
         if (vgd_guest_window_bytes(r->gpu) == 0 ||
             (vgd_cmd_resource_map_blob_decode(&body, &cmd) == VGD_OK &&
              cmd.offset_bytes >= vgd_guest_window_bytes(r->gpu) &&
@@ -73,7 +76,7 @@ static enum replay_left_out refused(const struct replay *r, const struct vgd_ctr
         break;
     }
     case VGD_CMD_RESOURCE_UNMAP_BLOB:
-        if (vgd_guest_window_bytes(r->gpu) == 0) {
+        if (!r->dry && vgd_guest_window_bytes(r->gpu) == 0) {
             return REPLAY_NO_WINDOW;
         }
         break;
@@ -116,6 +119,14 @@ static void leave_out_made(struct replay *r, const struct vgd_ctrl_hdr *hdr, con
     default:
         break;
     }
+}
+
+/* What is done for a guest even if the worker that took it has died. */
+static bool lets_go(uint32_t type)
+{
+    return type == VGD_CMD_RESOURCE_UNREF || type == VGD_CMD_RESOURCE_DETACH_BACKING ||
+           type == VGD_CMD_CTX_DETACH_RESOURCE || type == VGD_CMD_CTX_DESTROY ||
+           type == VGD_CMD_RESOURCE_UNMAP_BLOB;
 }
 
 /* ---- streams ---- */
@@ -252,6 +263,15 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
     bool is_state = (record->flags & VGD_TRACE_COMMAND_MADE_UP) != 0;
     uint64_t id = is_state ? 0 : record->command_id;
     enum replay_left_out why = refused(r, &hdr, bytes, n_bytes);
+    if ((record->flags & VGD_TRACE_COMMAND_LOST) != 0) {
+        uint32_t named_id = model_named_resource(bytes, n_bytes);
+        bool is_there = named_id != 0 ? model_resource(&r->model, named_id) != NULL
+                                      : model_context(&r->model, hdr.ctx_id) != NULL;
+        if (!lets_go(hdr.type) || !is_there) {
+            return leave_out(r, REPLAY_LOST);
+        }
+        id = 0; /* done if it was not: the answer is no lesson */
+    }
     if (why == REPLAY_PLAYED && hdr.type == VGD_CMD_SUBMIT_3D && !look_into(r, bytes, n_bytes)) {
         why = REPLAY_NO_RESOURCE;
     }
@@ -259,6 +279,9 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
     if (why != REPLAY_PLAYED) {
         leave_out_made(r, &hdr, bytes, n_bytes);
         return leave_out(r, why);
+    }
+    if (r->follows) {
+        replay_follow(r, &hdr, bytes, n_bytes);
     }
     adapt(r, &hdr, bytes, n_bytes);
     uint32_t res_id = model_named_resource(bytes, n_bytes);
@@ -321,7 +344,7 @@ static bool play_response(struct replay *r, const struct vgd_trace_item *item)
     }
     struct vgd_reader reader = vgd_reader_of(header, sizeof(header));
     if (vgd_ctrl_hdr_decode(&reader, &hdr) == VGD_OK) {
-        replay_expect(r, item->record.as.response.command_id, hdr.type);
+        return replay_expect(r, item->record.as.response.command_id, hdr.type);
     }
     return true;
 }
@@ -385,10 +408,12 @@ bool replay_record(struct replay *r, const struct vgd_trace_item *item)
         }
         return true;
     case VGD_TRACE_KIND_STATE_BEGIN:
+        r->state_number = item->number;
         r->after_gap = false;
         r->needs_fresh = r->needs_fresh || r->played;
         return !r->needs_fresh || (replay_wait_all(r) && replay_fresh(r));
     case VGD_TRACE_KIND_STATE_END:
+        r->state_number = 0;
         return replay_wait_all(r);
     default:
         return true;

@@ -54,6 +54,7 @@ struct tool {
     struct tool_filter filter;
     struct tool_replay replay;
     bool streams;              /* look into SUBMIT_3D */
+    bool bare;                 /* cut: only the records of the range */
     struct vgd_idmap contexts; /* capset id + 1 by context, as far as tool_learn saw */
     uint8_t *stream_bytes;     /* of the stream opened last; NULL before */
     uint64_t progress_ns;      /* when it was shown last; 0: not yet */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgd-trace cut: some of a trace as a trace of its own. What is known of the host and the device
- * before the cut comes first; data that lie in frames before it are copied. Times and the start
- * stay those of the original.
+ * vgd-trace cut: some of a trace as a trace of its own, which can be played. What is known of the
+ * host and the device before the cut comes first, then a state that makes what the guest had made;
+ * data that lie in frames before it are copied. Times and the start stay those of the original.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,9 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cut.h"
 #include "fd.h"
-#include "tool.h"
-#include "trace_out.h"
 
 #define ABOUT_MAX 128u /* facts, capsets, scanouts; what is beyond is left out, and said */
 
@@ -97,9 +96,6 @@ static bool copy_about(struct copy *copy)
 {
     struct tool *tool = copy->tool;
     struct tool_filter range = tool->filter;
-    if (range.from_ns == 0 && range.first_record == 0) {
-        return true;
-    }
     static struct about about;
     struct vgd_trace_item item;
     tool->filter = (struct tool_filter){.to_ns = UINT64_MAX, .last_record = UINT64_MAX};
@@ -120,18 +116,87 @@ static bool copy_about(struct copy *copy)
     return true;
 }
 
-static bool copy_range(struct copy *copy)
+static void say_missing(const struct copy *copy, const struct cut_missing *missing,
+                        const struct replay *r)
 {
-    struct vgd_trace_item item;
-    if (!tool_begin(copy->tool)) {
-        return true; /* tool_end says why */
+    if (missing->contents != 0) {
+        tool_complain(
+            "%llu resources of OpenGL come without what was in them: only a backend knows; "
+            "see --exec",
+            (unsigned long long)missing->contents);
     }
-    while (tool_next(copy->tool, &item)) {
-        if (!put(copy, &item)) {
+    if (missing->unread != 0) {
+        tool_complain(
+            "%llu resources or levels come without what was in them: the backend does not "
+            "give it",
+            (unsigned long long)missing->unread);
+    }
+    if (missing->contexts != 0) {
+        tool_complain("%llu contexts come without what they had made: it was too much",
+                      (unsigned long long)missing->contexts);
+    }
+    if (r->after_gap || r->model.overflow_count != 0) {
+        tool_complain("what was made before the cut is not all known");
+    }
+    (void)copy;
+}
+
+/* The range itself, from @item on; then from @first_record if @item is NULL. */
+static bool copy_range(struct copy *copy, const struct vgd_trace_item *item)
+{
+    struct vgd_trace_item next;
+    if (item != NULL && !put(copy, item)) {
+        return false;
+    }
+    while (tool_next(copy->tool, &next)) {
+        if (!put(copy, &next)) {
             return false;
         }
     }
     return true;
+}
+
+/* Play up to the range, put what is there then, and copy the rest. */
+static bool copy_from_state(struct copy *copy)
+{
+    struct tool *tool = copy->tool;
+    struct vgd_trace_item item;
+    bool more = false;
+    struct replay *r =
+        replay_create(tool, tool->replay.exec == NULL && tool->replay.socket_path == NULL);
+    if (r == NULL) {
+        return false;
+    }
+    r->follows = true;
+    struct cut_missing missing = {0};
+    bool ok = replay_until(r, &item, &more);
+    if (ok && more && r->state_number != 0) {
+        /* In the middle of a state: all of it is in the cut, and nothing before counts. */
+        ok = vgd_trace_reader_seek_number(tool->reader, r->state_number) == VGD_OK &&
+             vgd_trace_reader_next(tool->reader, &item) == VGD_OK;
+        tool->filter.from_ns = 0;
+    } else if (ok && more && r->heap != NULL) {
+        ok = cut_put_state(r, copy->out, item.record.time_ns, &missing);
+        say_missing(copy, &missing, r);
+        /* Data of the present record are borrowed; a state may have read others. */
+        ok = ok && vgd_trace_reader_seek_number(tool->reader, item.number) == VGD_OK &&
+             vgd_trace_reader_next(tool->reader, &item) == VGD_OK;
+    }
+    replay_destroy(r);
+    return ok && (!more || copy_range(copy, &item));
+}
+
+/* What lies in the range, with what it needs from before. */
+static bool copy_part(struct copy *copy)
+{
+    struct tool *tool = copy->tool;
+    if (tool->filter.from_ns == 0 && tool->filter.first_record == 0) {
+        return !tool_begin(tool) || copy_range(copy, NULL); /* tool_end says why */
+    }
+    if (!copy_about(copy)) {
+        return false;
+    }
+    return tool->bare ? !tool_begin(tool) || copy_range(copy, NULL) : copy_from_state(copy);
 }
 
 /* The file to write, or -1 and a complaint. */
@@ -159,6 +224,7 @@ static int create_out(const struct tool *tool, struct stat *out_info)
 
 bool tool_cut(struct tool *tool)
 {
+    tool->streams = false; /* they are copied as they are */
     struct vgd_trace_info info = vgd_trace_reader_info(tool->reader);
     struct stat out_info;
     VGD_AUTO_FD fd = create_out(tool, &out_info);
@@ -173,8 +239,7 @@ bool tool_cut(struct tool *tool)
     }
     bool written = vgd_trace_out_begin(copy.out, fd, info.header.start_realtime_ns,
                                        info.header.start_monotonic_ns) == VGD_OK &&
-                   copy_about(&copy) && copy_range(&copy) &&
-                   vgd_trace_out_finish(copy.out) == VGD_OK;
+                   copy_part(&copy) && vgd_trace_out_finish(copy.out) == VGD_OK;
     int error = vgd_trace_out_error(copy.out);
     vgd_trace_out_destroy(copy.out);
     bool read = tool_end(tool);

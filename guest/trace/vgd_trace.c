@@ -31,7 +31,8 @@ static const char help[] =
     "           for each command of its stream\n"
     "  stats    commands, bytes and times, in all and for each frame (flush to flush)\n"
     "  export   a Chrome trace, for ui.perfetto.dev or chrome://tracing\n"
-    "  cut      a part, as a trace of its own: without what was made before it\n"
+    "  cut      a part, as a trace of its own, with a state of what was made before it;\n"
+    "           what the GPU drew before it is in that only with --exec or --socket\n"
     "  replay   do it all again, without a VM, on any vhost-user-gpu backend\n"
     "\n"
     "RANGE:\n"
@@ -44,12 +45,16 @@ static const char help[] =
     "  -k, --command NAME      these commands, with their responses: SUBMIT_3D, 0x0207; or\n"
     "                          streams with these: DRAW_VBO, CREATE_BLEND\n"
     "      --no-streams        do not look into SUBMIT_3D\n"
-    "Options of replay:\n"
+    "Options of cut:\n"
+    "      --bare              only the records of the range\n"
+    "Options of replay, the first ones of cut too:\n"
     "  -e, --exec COMMAND      a backend to start, with {fd} for its socket's number\n"
     "                          (default: vgd --virgl, from the path)\n"
     "  -s, --socket PATH       or a backend to connect to\n"
     "      --profile NAME      the VMM to be: qemu-11.2 (default), qemu-11.1, qemu-10.0\n"
     "      --log FILE          what the backend says goes there\n"
+    "      --timeout SECONDS   how long a command may take (default 10)\n"
+    "      --ram MIB           guest memory for resources (default 4096; used as needed)\n"
     "      --compare           compare pictures with the recorded ones; exit status 1 if\n"
     "                          one is worse than --psnr\n"
     "      --psnr DB           (default 40; inf: only equal ones are right)\n"
@@ -57,14 +62,12 @@ static const char help[] =
     "      --png-every flush   of each flush, not only where one was recorded\n"
     "      --loop N            play it N times and tell how fast it was\n"
     "      --speed real        as fast as it was recorded (default: max)\n"
-    "      --timeout SECONDS   how long a command may take (default 10)\n"
-    "      --ram MIB           guest memory for resources (default 4096; used as needed)\n"
     "      --to, --records     end there\n"
     "\n"
     "A file that was cut off or damaged is read up to there; then the exit status is 1.\n";
 
 /* Which options a subcommand takes. */
-enum { TAKES_RANGE = 1, TAKES_FILTER = 2, TAKES_REPLAY = 4 };
+enum { TAKES_RANGE = 1, TAKES_FILTER = 2, TAKES_REPLAY = 4, TAKES_BACKEND = 8, TAKES_BARE = 16 };
 
 struct command {
     const char *name;
@@ -77,9 +80,9 @@ static const struct command commands[] = {
     {"info", tool_info, 1, 1, 0},
     {"print", tool_print, 1, 1, TAKES_RANGE | TAKES_FILTER},
     {"stats", tool_stats, 1, 1, TAKES_RANGE | TAKES_FILTER},
-    {"cut", tool_cut, 2, 2, TAKES_RANGE},
+    {"cut", tool_cut, 2, 2, TAKES_RANGE | TAKES_BACKEND | TAKES_BARE},
     {"export", tool_export, 1, 2, TAKES_RANGE | TAKES_FILTER},
-    {"replay", tool_replay, 1, 1, TAKES_RANGE | TAKES_REPLAY},
+    {"replay", tool_replay, 1, 1, TAKES_RANGE | TAKES_REPLAY | TAKES_BACKEND},
 };
 
 /* Long options without a letter. */
@@ -96,6 +99,7 @@ enum {
     OPTION_RAM,
     OPTION_STREAMS,
     OPTION_NO_STREAMS,
+    OPTION_BARE,
 };
 
 static const struct option options[] = {
@@ -117,6 +121,7 @@ static const struct option options[] = {
     {"speed", required_argument, NULL, OPTION_SPEED},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"ram", required_argument, NULL, OPTION_RAM},
+    {"bare", no_argument, NULL, OPTION_BARE},
     {"streams", no_argument, NULL, OPTION_STREAMS},
     {"no-streams", no_argument, NULL, OPTION_NO_STREAMS},
     {"help", no_argument, NULL, 'h'},
@@ -137,6 +142,15 @@ static unsigned takes_of(int option)
     case OPTION_STREAMS:
     case OPTION_NO_STREAMS:
         return TAKES_FILTER;
+    case 'e':
+    case 's':
+    case OPTION_PROFILE:
+    case OPTION_LOG:
+    case OPTION_TIMEOUT:
+    case OPTION_RAM:
+        return TAKES_BACKEND;
+    case OPTION_BARE:
+        return TAKES_BARE;
     default:
         return TAKES_REPLAY;
     }
@@ -326,6 +340,9 @@ static bool take_option(int option, const char *value, struct tool *tool)
         filter->has_command = false;
         filter->stream_command = NULL;
         return parse_command(value, filter);
+    case OPTION_BARE:
+        tool->bare = true;
+        return true;
     case OPTION_NO_STREAMS:
         tool->streams = false;
         return true;

@@ -25,7 +25,8 @@
      UINT64_C(1) << VGD_F_RESOURCE_UUID)
 
 static const char *vgd_trace, *vgd;
-static char dir[64], path[96];
+static char dir[64], path[96], cut_path[96];
+static const char *played = path;
 static char output[65536]; /* of the last run */
 static uint32_t pixels[W * H], other[W * H];
 
@@ -36,7 +37,7 @@ static int play(const char *mode, const char *options)
     (void)snprintf(line, sizeof(line),
                    "timeout 100 %s replay --exec='%s %s --no-control --fd={fd}' --log=%s/log %s %s "
                    "2>&1",
-                   vgd_trace, vgd, mode, dir, options, path);
+                   vgd_trace, vgd, mode, dir, options, played);
     FILE *f = popen(line, "re");
     if (f == NULL) {
         return -1;
@@ -309,6 +310,105 @@ static void test_3d_state(void)
           play("--virgl", "--compare") == 0 && said("pictures-exact: 1\n"));
 }
 
+/* Cut @path from record @from on with @options, and play what comes of it. */
+static int cut_and_play(const char *mode, const char *options, uint64_t from, bool with_backend)
+{
+    char line[2048], exec[512] = "";
+    if (with_backend) {
+        (void)snprintf(exec, sizeof(exec), "--exec='%s %s --no-control --fd={fd}' --log=%s/log",
+                       vgd, mode, dir);
+    }
+    (void)snprintf(line, sizeof(line), "timeout 100 %s cut %s --records=%llu- %s %s %s 2>&1",
+                   vgd_trace, exec, (unsigned long long)from, options, path, cut_path);
+    FILE *f = popen(line, "re");
+    if (f == NULL) {
+        return -1;
+    }
+    output[fread(output, 1, sizeof(output) - 1, f)] = '\0';
+    int status = pclose(f);
+    if (status != 0) {
+        return -1;
+    }
+    static char said_by_cut[sizeof(output)];
+    memcpy(said_by_cut, output, sizeof(output));
+    played = cut_path;
+    status = play(mode, "--compare --psnr=inf");
+    played = path;
+    (void)unlink(cut_path);
+    strncat(output, said_by_cut, sizeof(output) - strlen(output) - 1);
+    return status;
+}
+
+static void test_cut(void)
+{
+    static const float blue[4] = {0, 0, 1, 1};
+    struct script s;
+    script_begin(&s, path, F2D, 0, W, H);
+    script_create_2d(&s, 7, W, H);
+    script_attach(&s, 7, W * H * 4, 3);
+    paint(pixels, 1);
+    script_show_2d(&s, 7, pixels, W, H);
+    script_scanout(&s, 7, W, H);
+    uint64_t from = s.n_records;
+    script_flush(&s, 7, W, H);
+    script_picture(&s, 7, pixels, W, H, true);
+    script_end(&s);
+    check("cut: 2D needs no backend", cut_and_play("", "", from, false) == 0 &&
+                                          said("pictures-exact: 1\n") && said("contents: 1\n"));
+    check("cut: the bare range does not play", cut_and_play("", "--bare", from, false) == 1);
+
+    struct vgd_virgl_stream stream = {0};
+    script_begin(&s, path, F3D, 0, W, H);
+    triangle(&s, &stream);
+    vgd_virgl_clear_color(&stream, blue);
+    script_submit(&s, 1, stream.dwords, stream.n_dwords, 2);
+    from = s.n_records;
+    script_flush(&s, 3, W, H);
+    for (uint32_t i = 0; i < W * H; i++) {
+        pixels[i] = 0xff0000ff; /* what was drawn before the cut */
+        other[i] = 0xffff0000;  /* by shaders and from a buffer of before the cut */
+    }
+    script_picture(&s, 3, pixels, W, H, true);
+    vgd_virgl_stream_clear(&stream);
+    vgd_virgl_draw_triangles(&stream, 0, 3);
+    script_submit(&s, 1, stream.dwords, stream.n_dwords, 3);
+    script_flush(&s, 3, W, H);
+    script_picture(&s, 3, other, W, H, true);
+    script_end(&s);
+    vgd_virgl_stream_finish(&stream);
+    check("cut: 3D with a backend", cut_and_play("--virgl", "", from, true) == 0 &&
+                                        said("pictures-exact: 2\n") && said("contents: 2\n"));
+    check("cut: without one it says what is missing",
+          cut_and_play("--virgl", "", from, false) == 1 &&
+              said("2 resources of OpenGL come without what was in them"));
+    check("cut: what cannot be played is not cut",
+          cut_and_play("--no-such-option", "", from, true) == -1);
+
+    script_begin(&s, path, F2D, 0, W, H);
+    from = s.n_records + 3; /* in the middle of the state */
+    put_state(&s, VGD_TRACE_STATE_START, 8);
+    script_end(&s);
+    check("cut: inside a state it is all there",
+          cut_and_play("", "", from, false) == 0 && said("pictures-exact: 1\n"));
+}
+
+/* What vgd itself recorded, of a scene that is drawn here. */
+static void test_recorded(void)
+{
+    struct scene scene;
+    char options[160];
+    (void)unlink(path);
+    (void)snprintf(options, sizeof(options), "--virgl --no-control --record=%s --record-pictures=0",
+                   path);
+    if (!scene_open(&scene, vgd, options, "a recorded scene")) {
+        return;
+    }
+    bool drawn = scene_draw(&scene);
+    (void)scene_close(&scene);
+    check("a recorded scene, in a fresh process",
+          drawn && play("--virgl", "--compare --psnr=inf") == 0 && !said("pictures: 0\n"));
+}
+
 static void test_venus(void)
 {
     struct script s;
@@ -367,10 +467,13 @@ int main(int argc, char **argv)
         return 1;
     }
     (void)snprintf(path, sizeof(path), "%s/trace", dir);
+    (void)snprintf(cut_path, sizeof(cut_path), "%s/cut", dir);
     test_2d();
     test_3d();
     test_states();
     test_3d_state();
+    test_cut();
+    test_recorded();
     test_venus();
     test_bad();
     char log[96];

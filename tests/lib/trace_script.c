@@ -24,6 +24,7 @@ void script_put(struct script *s, struct vgd_trace_record record, const void *da
     enum vgd_status st =
         vgd_trace_out_put(s->out, &record, from_memory, (void *)(uintptr_t)data, n_bytes);
     assert(st == VGD_OK);
+    s->n_records++;
 }
 
 void script_begin(struct script *s, const char *path, uint64_t features, uint64_t window_bytes,

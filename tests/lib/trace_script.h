@@ -15,7 +15,8 @@ struct script {
     struct vgd_trace_out *out;
     int fd;
     uint64_t time_ns;
-    uint64_t last_id;  /* of a command */
+    uint64_t last_id; /* of a command */
+    uint64_t n_records;
     bool in_state;     /* commands are made up */
     uint32_t response; /* of the next command; 0: OK_NODATA */
 };
