@@ -171,6 +171,10 @@ static void remove_resource(struct model *m, struct model_resource *res)
             m->scanouts[i].resource_id = 0;
             drop(m, &m->scanouts[i].set);
         }
+        if (m->scanouts[i].before_resource_id == res->id) {
+            m->scanouts[i].before_resource_id = 0;
+            drop(m, &m->scanouts[i].before);
+        }
     }
     drop(m, &res->create);
     drop(m, &res->map);
@@ -207,8 +211,9 @@ void model_clear(struct model *m)
         remove_context(m, ctx);
     }
     for (uint32_t i = 0; i < VGD_MAX_SCANOUTS; i++) {
-        m->scanouts[i].resource_id = 0;
         drop(m, &m->scanouts[i].set);
+        drop(m, &m->scanouts[i].before);
+        m->scanouts[i] = (struct model_scanout){0};
         drop(m, &m->cursors[i]);
         drop(m, &m->cursor_moves[i]);
     }
@@ -351,11 +356,15 @@ static void take_scanout(struct model *m, uint64_t id, const uint8_t *bytes, siz
         return;
     }
     struct model_scanout *scanout = &m->scanouts[scanout_id];
+    drop(m, &scanout->before);
+    scanout->before = scanout->set;
+    scanout->set = (struct model_command){0};
+    scanout->before_resource_id = scanout->resource_id;
+    scanout->before_rect = scanout->rect;
     scanout->resource_id = res_id;
     scanout->rect = rect;
-    if (res_id == 0) {
-        drop(m, &scanout->set);
-    } else {
+    scanout->set_id = id;
+    if (res_id != 0) {
         (void)keep(m, &scanout->set, id, bytes, n_bytes);
     }
 }
@@ -443,6 +452,21 @@ void model_take(struct model *m, uint64_t id, const uint8_t *bytes, size_t n_byt
     }
 }
 
+static void take_back_scanout(struct model *m, uint64_t id)
+{
+    for (uint32_t i = 0; i < VGD_MAX_SCANOUTS; i++) {
+        struct model_scanout *scanout = &m->scanouts[i];
+        if (scanout->set_id == id) {
+            drop(m, &scanout->set);
+            scanout->set = scanout->before;
+            scanout->before = (struct model_command){0};
+            scanout->resource_id = scanout->before_resource_id;
+            scanout->rect = scanout->before_rect;
+            scanout->set_id = 0;
+        }
+    }
+}
+
 void model_take_back(struct model *m, uint64_t id, uint32_t type, uint32_t res_id, uint32_t ctx_id)
 {
     if (id == 0) {
@@ -472,6 +496,10 @@ void model_take_back(struct model *m, uint64_t id, uint32_t type, uint32_t res_i
         if (ctx != NULL && ctx->create.id == id) {
             remove_context(m, ctx);
         }
+        break;
+    case VGD_CMD_SET_SCANOUT:
+    case VGD_CMD_SET_SCANOUT_BLOB:
+        take_back_scanout(m, id);
         break;
     default:
         break; /* what was there before is not known, and hardly ever asked for */

@@ -61,6 +61,11 @@ struct model_scanout {
     uint32_t resource_id; /* 0: off */
     struct vgd_rect rect; /* of the resource */
     struct model_command set;
+    uint64_t set_id; /* the command that made it so; 0: not known */
+    /* What it was before that, for a command that turns out to be refused. */
+    uint32_t before_resource_id;
+    struct vgd_rect before_rect;
+    struct model_command before;
 };
 
 struct model {

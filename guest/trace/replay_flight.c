@@ -108,6 +108,9 @@ static void landed(struct replay *r, struct replay_flight *flight)
     uint32_t got = command->resp.type;
     if (is_error(got) && flight->named_id != 0) {
         not_made(r, flight);
+    } else if (is_error(got) &&
+               (flight->type == VGD_CMD_SET_SCANOUT || flight->type == VGD_CMD_SET_SCANOUT_BLOB)) {
+        model_take_back(&r->model, flight->command_id, flight->type, 0, 0);
     }
     if (flight->command_id == 0) {
         if (is_error(got)) {
