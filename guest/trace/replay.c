@@ -102,6 +102,7 @@ static void forget_counts(struct replay *r)
 {
     memset(r->answers, 0, sizeof(r->answers));
     memset(r->left_out, 0, sizeof(r->left_out));
+    memset(r->transfers, 0, sizeof(r->transfers));
     r->n_answers_differ = r->n_answers_same = r->n_undone = r->n_state_refused = 0;
     r->n_commands = r->n_stream_commands = r->n_draws = r->n_content = 0;
     r->n_gaps = r->n_unplayable = r->died_at = 0;

@@ -69,6 +69,15 @@ struct replay_pictures {
     uint64_t missing;      /* could not be had here */
     uint64_t left_out;     /* of what was left out */
     double psnr_min_db;    /* of those that are not exact */
+    /* What the guest read back, where it is pixels of 4 bytes. */
+    uint64_t readbacks, readbacks_exact, readbacks_below;
+};
+
+/* Transfers from the host of which the trace may say what they wrote. */
+#define REPLAY_TRANSFERS 64u
+struct replay_transfer {
+    uint64_t command_id, flight;
+    struct vgd_cmd_transfer_host_3d cmd;
 };
 
 struct replay {
@@ -113,6 +122,7 @@ struct replay {
     bool after_gap;        /* until the next state, what fails is the gap's affair */
     uint32_t n_told;
     struct replay_pictures pictures;
+    struct replay_transfer transfers[REPLAY_TRANSFERS]; /* by command id */
 
     uint8_t *bytes; /* VGD_TRACE_DATA_MAX: the record's data; 8-byte aligned */
     bool failed;
@@ -222,6 +232,11 @@ bool replay_data(struct replay *r, const struct vgd_trace_item *item);
 
 /** A PICTURE record: take it here, compare, write. False: failed. */
 bool replay_picture(struct replay *r, const struct vgd_trace_item *item);
+/** A transfer from the host was sent as @flight, which was @command_id. */
+void replay_reads_back(struct replay *r, uint64_t command_id, uint64_t flight, const uint8_t *bytes,
+                       size_t n_bytes);
+/** A BACKING (WRITTEN) record: compare. False: failed. */
+bool replay_readback(struct replay *r, const struct vgd_trace_item *item);
 /** What scanouts show @res_id now, as files. False: failed. */
 bool replay_picture_of_flush(struct replay *r, uint64_t number, uint32_t res_id);
 /** Does the trace's guest see the same pictures here, as far as was compared? */

@@ -303,6 +303,9 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
     }
     r->n_commands++;
     r->played = true;
+    if (hdr.type == VGD_CMD_TRANSFER_FROM_HOST_3D && id != 0) {
+        replay_reads_back(r, id, flight, bytes, n_bytes);
+    }
     /* What a blob's failure leaves out has to be known before it is named. */
     bool waits = alone || named_overflow || hdr.type == VGD_CMD_RESOURCE_CREATE_BLOB;
     named_overflow = false;
@@ -319,8 +322,11 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
 static bool play_backing(struct replay *r, const struct vgd_trace_item *item)
 {
     const struct vgd_trace_backing *backing = &item->record.as.backing;
+    if (backing->reason == VGD_TRACE_BACKING_WRITTEN) {
+        return replay_readback(r, item);
+    }
     if (backing->reason != VGD_TRACE_BACKING_READ && backing->reason != VGD_TRACE_BACKING_STATE) {
-        return true; /* what the host wrote, it writes again */
+        return true; /* newer than ours */
     }
     struct model_resource *res = model_resource(&r->model, backing->resource_id);
     if (res == NULL) {
