@@ -8,6 +8,7 @@
  *   replay_flight.c   commands in flight, and their answers
  *   replay_memory.c   the guest memory behind resources
  *   replay_picture.c  pictures: taken, compared, written
+ *   replay_readback.c what the guest read back, compared
  *   replay_follow.c   what a cut has to know beside: streams' state, contents of 2D resources
  *
  * A pass is one time through the trace. It fails as a whole (replay->failed) when the backend does;
@@ -76,8 +77,11 @@ struct replay_pictures {
 /* Transfers from the host of which the trace may say what they wrote. */
 #define REPLAY_TRANSFERS 64u
 struct replay_transfer {
-    uint64_t command_id, flight;
-    struct vgd_cmd_transfer_host_3d cmd;
+    uint64_t command_id;
+    uint32_t memory_id, texels_id; /* resources: whose memory, whose texels */
+    uint32_t level, w, h;
+    uint32_t stride_bytes; /* 0: as the level has them */
+    uint64_t offset_bytes; /* into the memory */
 };
 
 struct replay {
@@ -122,7 +126,8 @@ struct replay {
     bool after_gap;        /* until the next state, what fails is the gap's affair */
     uint32_t n_told;
     struct replay_pictures pictures;
-    struct replay_transfer transfers[REPLAY_TRANSFERS]; /* by command id */
+    struct replay_transfer transfers[REPLAY_TRANSFERS]; /* the last ones */
+    uint64_t n_transfers;
 
     uint8_t *bytes; /* VGD_TRACE_DATA_MAX: the record's data; 8-byte aligned */
     bool failed;
@@ -228,15 +233,24 @@ bool replay_record(struct replay *r, const struct vgd_trace_item *item);
 /** The record's data to r->bytes. False: they cannot be had, which is said. */
 bool replay_data(struct replay *r, const struct vgd_trace_item *item);
 
+/* --- replay_readback.c --- */
+
+/** A transfer from the host is sent, which was @command_id. */
+void replay_reads_back(struct replay *r, uint64_t command_id, const uint8_t *bytes, size_t n_bytes);
+/** A COPY_TRANSFER3D is in the stream of @command_id. */
+void replay_copies_back(struct replay *r, uint64_t command_id, const struct vgd_command *cmd);
+/** A BACKING (WRITTEN) record: compare. False: failed. */
+bool replay_readback(struct replay *r, const struct vgd_trace_item *item);
+
 /* --- replay_picture.c --- */
+
+/** Sum of the squared differences of @n pixels in blue, green and red. */
+uint64_t replay_squares(const uint8_t *have, const uint8_t *want, uint32_t n);
+/** PSNR of @n_pixels with that sum; infinite: equal. */
+double replay_db(uint64_t sum, uint64_t n_pixels);
 
 /** A PICTURE record: take it here, compare, write. False: failed. */
 bool replay_picture(struct replay *r, const struct vgd_trace_item *item);
-/** A transfer from the host was sent as @flight, which was @command_id. */
-void replay_reads_back(struct replay *r, uint64_t command_id, uint64_t flight, const uint8_t *bytes,
-                       size_t n_bytes);
-/** A BACKING (WRITTEN) record: compare. False: failed. */
-bool replay_readback(struct replay *r, const struct vgd_trace_item *item);
 /** What scanouts show @res_id now, as files. False: failed. */
 bool replay_picture_of_flush(struct replay *r, uint64_t number, uint32_t res_id);
 /** Does the trace's guest see the same pictures here, as far as was compared? */

@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checked.h"
 #include "log.h"
 #include "replay.h"
 #include "trace_hash.h"
@@ -140,20 +139,17 @@ bool replay_picture_of_flush(struct replay *r, uint64_t number, uint32_t res_id)
 
 /* ---- to compare one ---- */
 
-/* Sum of the squared differences of @n pixels in blue, green and red. */
-static uint64_t squares(const uint32_t *have, const uint8_t *want, uint32_t n)
+uint64_t replay_squares(const uint8_t *have, const uint8_t *want, uint32_t n)
 {
-    const uint8_t *a = (const uint8_t *)have;
     uint64_t sum = 0;
     for (uint32_t x = 0; x < n * PIXEL_BYTES; x++) {
-        int d = x % PIXEL_BYTES == 3 ? 0 : (int)a[x] - (int)want[x];
+        int d = x % PIXEL_BYTES == 3 ? 0 : (int)have[x] - (int)want[x];
         sum += (uint64_t)(d * d);
     }
     return sum;
 }
 
-/* PSNR; infinite: equal. */
-static double db_of(uint64_t sum, uint64_t n_pixels)
+double replay_db(uint64_t sum, uint64_t n_pixels)
 {
     return sum == 0 ? INFINITY : 10 * log10(255.0 * 255.0 * 3 * (double)n_pixels / (double)sum);
 }
@@ -163,9 +159,10 @@ static double psnr_db(const uint32_t *have, const uint8_t *want, uint32_t stride
 {
     uint64_t sum = 0;
     for (uint32_t y = 0; y < h_px; y++) {
-        sum += squares(have + (size_t)y * w_px, want + (size_t)y * stride_bytes, w_px);
+        sum += replay_squares((const uint8_t *)(have + (size_t)y * w_px),
+                              want + (size_t)y * stride_bytes, w_px);
     }
-    return db_of(sum, (uint64_t)w_px * h_px);
+    return replay_db(sum, (uint64_t)w_px * h_px);
 }
 
 static void judge(struct replay *r, const struct vgd_trace_item *item, double db)
@@ -278,85 +275,6 @@ bool replay_picture(struct replay *r, const struct vgd_trace_item *item)
     bool ok = pixels != NULL ? take(r, item, pixels) : replay_fail(r, "no memory");
     free(pixels);
     return ok && (r->config->png_dir == NULL || save(r, item->number, picture->scanout_id));
-}
-
-/* ---- what the guest read back ---- */
-
-void replay_reads_back(struct replay *r, uint64_t command_id, uint64_t flight, const uint8_t *bytes,
-                       size_t n_bytes)
-{
-    struct vgd_reader body = vgd_reader_of(bytes + VGD_CTRL_HDR_SIZE, n_bytes - VGD_CTRL_HDR_SIZE);
-    struct replay_transfer transfer = {.command_id = command_id, .flight = flight};
-    if (r->config->compare && vgd_cmd_transfer_host_3d_decode(&body, &transfer.cmd) == VGD_OK) {
-        r->transfers[command_id % REPLAY_TRANSFERS] = transfer;
-    }
-}
-
-/* Are texels of @res 4 bytes, a channel each? And how far apart are rows of @level? */
-static bool is_pixels(const struct model_resource *res, uint32_t level, uint32_t *out_stride_bytes)
-{
-    struct vgd_cmd_resource_create_3d create;
-    struct vgd_reader body = vgd_reader_of(res->create.bytes + VGD_CTRL_HDR_SIZE,
-                                           res->create.n_bytes - VGD_CTRL_HDR_SIZE);
-    if (res->kind != MODEL_3D || vgd_cmd_resource_create_3d_decode(&body, &create) != VGD_OK ||
-        create.target == 0 || level >= 32) {
-        return false;
-    }
-    uint32_t w = create.width >> level != 0 ? create.width >> level : 1;
-    *out_stride_bytes = w * PIXEL_BYTES;
-    /* Those that a scanout may have; a code that is none of them is called "unknown". */
-    return w <= REPLAY_PICTURE_SIDE_MAX && vgd_format_name(create.format)[0] != 'u';
-}
-
-bool replay_readback(struct replay *r, const struct vgd_trace_item *item)
-{
-    const struct vgd_trace_backing *backing = &item->record.as.backing;
-    const struct replay_transfer *transfer = &r->transfers[backing->command_id % REPLAY_TRANSFERS];
-    struct model_resource *res = model_resource(&r->model, backing->resource_id);
-    uint32_t stride_bytes;
-    if (!r->config->compare || res == NULL || backing->command_id == 0 ||
-        transfer->command_id != backing->command_id ||
-        transfer->cmd.resource_id != backing->resource_id ||
-        !is_pixels(res, transfer->cmd.level, &stride_bytes)) {
-        return true;
-    }
-    const struct vgd_cmd_transfer_host_3d *cmd = &transfer->cmd;
-    stride_bytes = cmd->stride_bytes != 0 ? cmd->stride_bytes : stride_bytes;
-    uint64_t row_bytes = (uint64_t)cmd->box.w * PIXEL_BYTES;
-    if (cmd->box.d != 1 || cmd->box.w > REPLAY_PICTURE_SIDE_MAX ||
-        cmd->box.h > REPLAY_PICTURE_SIDE_MAX || stride_bytes < row_bytes ||
-        cmd->offset_bytes > res->backing_bytes) {
-        return true;
-    }
-    const uint8_t *memory = replay_memory(r, res);
-    if (!replay_wait(r, transfer->flight) || !replay_data(r, item)) {
-        return false;
-    }
-    uint64_t sum = 0, n_pixels = 0;
-    for (uint32_t y = 0; memory != NULL && y < cmd->box.h; y++) {
-        uint64_t at = cmd->offset_bytes + (uint64_t)y * stride_bytes;
-        /* A long readback is in several records, which may part a row. */
-        if (at < backing->offset_bytes ||
-            !vgd_span_fits(at - backing->offset_bytes, row_bytes, item->data.total_bytes) ||
-            !vgd_span_fits(at, row_bytes, res->backing_bytes)) {
-            continue;
-        }
-        sum += squares((const uint32_t *)(memory + at), r->bytes + (at - backing->offset_bytes),
-                       cmd->box.w);
-        n_pixels += cmd->box.w;
-    }
-    if (n_pixels == 0) {
-        return true;
-    }
-    r->pictures.readbacks++;
-    double db = db_of(sum, n_pixels);
-    r->pictures.readbacks_exact += isinf(db);
-    if (db < r->config->psnr_db) {
-        r->pictures.readbacks_below++;
-        replay_differs(r, "record %llu: what the guest read back of resource %u: %.1f dB",
-                       (unsigned long long)item->number, res->id, db);
-    }
-    return true;
 }
 
 /* ---- the result ---- */

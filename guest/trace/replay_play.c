@@ -165,7 +165,7 @@ static void name_resource(uint32_t res_id)
 }
 
 /* Count what is in a stream, note whose memory it touches. False: it names what is not here. */
-static bool look_into(struct replay *r, const uint8_t *bytes, size_t n_bytes)
+static bool look_into(struct replay *r, uint64_t id, const uint8_t *bytes, size_t n_bytes)
 {
     size_t at = VGD_CTRL_HDR_SIZE + VGD_CMD_SUBMIT_3D_SIZE;
     if (n_bytes < at) {
@@ -177,6 +177,9 @@ static bool look_into(struct replay *r, const uint8_t *bytes, size_t n_bytes)
     while (vgd_stream_next(&s, &cmd)) {
         r->n_stream_commands++;
         r->n_draws += tool_is_draw(&cmd);
+        if (cmd.opcode == VGD_VIRGL_CMD_COPY_TRANSFER3D) {
+            replay_copies_back(r, id, &cmd);
+        }
         if (cmd.kind == NULL || !(r->misses || touches_backing(&cmd))) {
             continue;
         }
@@ -272,7 +275,8 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
         }
         id = 0; /* done if it was not: the answer is no lesson */
     }
-    if (why == REPLAY_PLAYED && hdr.type == VGD_CMD_SUBMIT_3D && !look_into(r, bytes, n_bytes)) {
+    if (why == REPLAY_PLAYED && hdr.type == VGD_CMD_SUBMIT_3D &&
+        !look_into(r, id, bytes, n_bytes)) {
         why = REPLAY_NO_RESOURCE;
     }
     model_take(&r->model, id, bytes, n_bytes);
@@ -304,7 +308,7 @@ static bool play_command(struct replay *r, const struct vgd_trace_item *item)
     r->n_commands++;
     r->played = true;
     if (hdr.type == VGD_CMD_TRANSFER_FROM_HOST_3D && id != 0) {
-        replay_reads_back(r, id, flight, bytes, n_bytes);
+        replay_reads_back(r, id, bytes, n_bytes);
     }
     /* What a blob's failure leaves out has to be known before it is named. */
     bool waits = alone || named_overflow || hdr.type == VGD_CMD_RESOURCE_CREATE_BLOB;
