@@ -410,6 +410,39 @@ static void test_recorded(void)
           drawn && play("--virgl", "--compare --psnr=inf") == 0 && !said("pictures: 0\n"));
 }
 
+/* Over the death of a worker, and a reset of the guest. */
+static void test_recorded_life(void)
+{
+    struct scene scene;
+    char options[160];
+    struct vgd_rect whole = {.w_px = SCENE_W_PX, .h_px = SCENE_H_PX};
+    (void)unlink(path);
+    (void)snprintf(options, sizeof(options), "--virgl --no-control --record=%s --record-pictures=0",
+                   path);
+    if (!scene_open(&scene, vgd, options, "a recorded life")) {
+        return;
+    }
+    bool ok = scene_draw(&scene) && scene_kill_worker(&scene, 5000) != 0;
+    sleep_ms(500);
+    scene_paint(&scene, 7);
+    ok = ok && vgd_guest_transfer_2d(scene.gpu, SCENE_RES, whole, 0) == VGD_RESP_OK_NODATA &&
+         vgd_guest_flush(scene.gpu, SCENE_RES, whole) == VGD_RESP_OK_NODATA &&
+         scene_is_shown(&scene, 3000) && vgd_guest_gpu_reset(scene.gpu) == VGD_OK;
+    ok = ok &&
+         vgd_guest_create_2d(scene.gpu, SCENE_RES, VGD_FORMAT_B8G8R8X8_UNORM, SCENE_W_PX,
+                             SCENE_H_PX) == VGD_RESP_OK_NODATA &&
+         vgd_guest_attach(scene.gpu, SCENE_RES, scene.backing.entries, scene.backing.n_entries) ==
+             VGD_RESP_OK_NODATA &&
+         vgd_guest_set_scanout(scene.gpu, 0, SCENE_RES, whole) == VGD_RESP_OK_NODATA &&
+         vgd_guest_transfer_2d(scene.gpu, SCENE_RES, whole, 0) == VGD_RESP_OK_NODATA &&
+         vgd_guest_flush(scene.gpu, SCENE_RES, whole) == VGD_RESP_OK_NODATA &&
+         scene_is_shown(&scene, 3000);
+    (void)scene_close(&scene);
+    check("a recorded life with a worker's death and a reset",
+          ok && play("--virgl", "--compare --psnr=inf") == 0 && said("pictures-exact: ") &&
+              !said("pictures-exact: 1\n"));
+}
+
 static void test_venus(void)
 {
     struct script s;
@@ -616,6 +649,7 @@ int main(int argc, char **argv)
     test_3d_state();
     test_cut();
     test_recorded();
+    test_recorded_life();
     test_venus();
     test_bad();
     test_hostile();
