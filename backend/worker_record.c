@@ -141,6 +141,7 @@ static void tell(struct vgd_recorder *r, const struct vgd_trace_writer_stats *st
 
 static void idle(struct vgd_recorder *r)
 {
+    vgd_timer_stop(r->timer); /* a stop that ends at once comes before its time */
     vgd_recorder_state_end(r);
     vgd_trace_writer_destroy(r->writer);
     r->writer = NULL;
