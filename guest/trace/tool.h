@@ -54,6 +54,7 @@ struct tool {
     struct tool_filter filter;
     struct tool_replay replay;
     bool streams;              /* look into SUBMIT_3D */
+    bool anonymous;            /* cut: without what tells of whose host it was */
     bool bare;                 /* cut: only the records of the range */
     struct vgd_idmap contexts; /* capset id + 1 by context, as far as tool_learn saw */
     uint8_t *stream_bytes;     /* of the stream opened last; NULL before */

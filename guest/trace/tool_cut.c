@@ -45,6 +45,12 @@ static bool from_item(void *user, uint64_t offset_bytes, void *out, size_t n_byt
 
 static bool put(struct copy *copy, const struct vgd_trace_item *item)
 {
+    uint32_t fact = item->record.as.fact.fact;
+    if (copy->tool->anonymous && item->record.kind == VGD_TRACE_KIND_FACT &&
+        (fact == VGD_TRACE_FACT_KERNEL || fact == VGD_TRACE_FACT_GUEST ||
+         fact == VGD_TRACE_FACT_NOTE)) {
+        return true;
+    }
     copy->data = &item->data;
     return vgd_trace_out_put(copy->out, &item->record, from_item, copy, item->data.total_bytes) ==
            VGD_OK;

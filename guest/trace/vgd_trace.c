@@ -47,6 +47,7 @@ static const char help[] =
     "      --no-streams        do not look into SUBMIT_3D\n"
     "Options of cut:\n"
     "      --bare              only the records of the range\n"
+    "      --anonymous         without the host's kernel and the guest's name\n"
     "Options of replay, the first ones of cut too:\n"
     "  -e, --exec COMMAND      a backend to start, with {fd} for its socket's number\n"
     "                          (default: vgd --virgl, from the path)\n"
@@ -100,6 +101,7 @@ enum {
     OPTION_STREAMS,
     OPTION_NO_STREAMS,
     OPTION_BARE,
+    OPTION_ANONYMOUS,
 };
 
 static const struct option options[] = {
@@ -121,6 +123,7 @@ static const struct option options[] = {
     {"speed", required_argument, NULL, OPTION_SPEED},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"ram", required_argument, NULL, OPTION_RAM},
+    {"anonymous", no_argument, NULL, OPTION_ANONYMOUS},
     {"bare", no_argument, NULL, OPTION_BARE},
     {"streams", no_argument, NULL, OPTION_STREAMS},
     {"no-streams", no_argument, NULL, OPTION_NO_STREAMS},
@@ -150,6 +153,7 @@ static unsigned takes_of(int option)
     case OPTION_RAM:
         return TAKES_BACKEND;
     case OPTION_BARE:
+    case OPTION_ANONYMOUS:
         return TAKES_BARE;
     default:
         return TAKES_REPLAY;
@@ -342,6 +346,9 @@ static bool take_option(int option, const char *value, struct tool *tool)
         return parse_command(value, filter);
     case OPTION_BARE:
         tool->bare = true;
+        return true;
+    case OPTION_ANONYMOUS:
+        tool->anonymous = true;
         return true;
     case OPTION_NO_STREAMS:
         tool->streams = false;

@@ -259,6 +259,25 @@ Test(trace_tool, cut)
     rig_end(rig);
 }
 
+Test(trace_tool, cut_anonymous)
+{
+    struct rig *rig = rig_begin();
+    VGD_AUTO_FD fd = open(rig->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    struct vgd_trace_out *out = out_begin(fd, 4000);
+    put_fact(out, VGD_TRACE_FACT_GPU, "a GPU");
+    put_fact(out, VGD_TRACE_FACT_KERNEL, "a kernel");
+    put_fact(out, VGD_TRACE_FACT_GUEST, "a guest");
+    put_frame(out, 0);
+    out_end(out);
+    tool(rig, "cut --anonymous $T $O");
+    cr_assert_eq(rig->status, 0, "%s", rig->err);
+    tool(rig, "info $O");
+    cr_assert(strstr(rig->out, "a GPU") != NULL && strstr(rig->out, "a kernel") == NULL &&
+              strstr(rig->out, "a guest") == NULL);
+    cr_assert_not_null(strstr(rig->out, "records: 10\n"), "%s", rig->out);
+    rig_end(rig);
+}
+
 static void fails(struct rig *rig, const char *args, const char *why)
 {
     tool(rig, args);
