@@ -11,7 +11,7 @@
 /* Streams with this one attached are looked through before they are executed. */
 static bool is_watched(const struct resource *res)
 {
-    return res->of_vulkan || res->is_multisampled;
+    return res->of_vulkan || res->nr_samples > 1;
 }
 
 /* A command of a Vulkan context is one packet on a socket, at most. Mesa sends hundreds of bytes.
@@ -232,7 +232,7 @@ static bool stream_fits(const struct virgl *v, const uint32_t *dwords, uint32_t 
         if (res == NULL) {
             continue;
         }
-        if (is_transfer ? res->is_multisampled
+        if (is_transfer ? res->nr_samples > 1
                         : res->of_vulkan && !texture_fits(res, &cmd, v->gl_is_software)) {
             return false;
         }
