@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The state as commands. Each sub-context is made as it was: its tweaks, its objects in the order
- * in which they were made, its bindings, then what runs. What is made of a resource that is not
- * there any more is left out, and not bound.
+ * in which they were made, its bindings, then what is half made or runs. What is made of a resource
+ * that is not there any more is left out, and not bound.
  *
  * An orphan is made with a handle that nobody has, bound, and destroyed: it ends up as it was.
  */
@@ -155,13 +155,34 @@ static void emit_framebuffer(struct emit *e)
     drop_spares(e);
 }
 
-static void emit_stage_objects(struct emit *e, uint32_t stage)
+static void emit_shader(struct emit *e, uint32_t stage)
 {
-    const struct sub_ctx *sub = e->sub;
-    uint32_t shader[2] = {handle_of(e, sub->shaders[stage]), stage};
+    uint32_t shader[2] = {handle_of(e, e->sub->shaders[stage]), stage};
     if (shader[0] != 0) {
         emit(e, VGD_VIRGL_CMD_BIND_SHADER, 0, shader, 2, NULL, 0);
         drop_spares(e);
+    }
+}
+
+/* No other shader of its stage can be made after it, orphans neither: so they come last. */
+static void emit_half_made(struct emit *e)
+{
+    for (uint32_t stage = 0; stage < STAGES; stage++) {
+        const struct object *obj = e->sub->half_made[stage];
+        if (obj != NULL) {
+            emit_object(e, obj, obj->handle);
+            if (e->sub->shaders[stage] == obj) {
+                emit_shader(e, stage);
+            }
+        }
+    }
+}
+
+static void emit_stage_objects(struct emit *e, uint32_t stage)
+{
+    const struct sub_ctx *sub = e->sub;
+    if (sub->half_made[stage] == NULL || sub->shaders[stage] != sub->half_made[stage]) {
+        emit_shader(e, stage);
     }
     uint32_t head[2] = {stage, 0}, handles[VGD_VIRGL_MAX_SAMPLER_VIEWS];
     uint32_t n = sub->views_count[stage];
@@ -266,11 +287,12 @@ static void emit_sub_ctx(struct emit *e, const struct sub_ctx *sub)
         }
     }
     for (const struct object *obj = sub->first; obj != NULL; obj = obj->next) {
-        if (!obj->is_gone) {
+        if (!obj->is_gone && !vgd_virgl_is_half_made(sub, obj)) {
             emit_object(e, obj, obj->handle);
         }
     }
     emit_bindings(e);
+    emit_half_made(e);
     for (const struct object *obj = sub->first; obj != NULL; obj = obj->next) {
         if (obj->is_active && !obj->is_gone) {
             emit(e, VGD_VIRGL_CMD_BEGIN_QUERY, 0, &obj->handle, 1, NULL, 0);
