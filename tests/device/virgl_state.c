@@ -380,6 +380,29 @@ DEVICE_TEST(G14_shader_in_pieces)
     learner_end(&l);
 }
 
+/* Half a shader takes its stage: what else is of that stage has to be made before it. */
+DEVICE_TEST(G14_half_a_shader_beside_an_orphan)
+{
+    struct learner l;
+    learner_begin(&l, false);
+    STREAM(s);
+    STREAM(out);
+    put_shader(&s, 4, 1, 1);
+    PUT(&s, BIND_SHADER, 4, 1);
+    CREATE(&s, SHADER, 5, 1, 24, 300, 0, 1, 2, 3, 4);
+    put_shader(&s, 6, 0, 1);
+    DESTROY(&s, SHADER, 4);
+    learn(&l, &s);
+    say(&l, &out);
+    cr_assert_neq(nth_of(&out, VGD_VIRGL_CMD_BIND_SHADER, 0)[1], 5);
+    s.n = 0;
+    PUT(&s, BIND_SHADER, 5, 1); /* as far as it goes */
+    learn(&l, &s);
+    say(&l, &out);
+    cr_assert_eq(nth_of(&out, VGD_VIRGL_CMD_BIND_SHADER, 0)[1], 5);
+    learner_end(&l);
+}
+
 DEVICE_TEST(objects_have_a_limit)
 {
     struct learner l;
