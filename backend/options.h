@@ -20,7 +20,7 @@ struct vgd_options {
     bool no_control;
     bool virgl, venus;
     bool require_hardware;
-    bool strict; /* about streams: what is newer than the decoder is refused */
+    bool strict;               /* about streams: what is newer than the decoder is refused */
     uint64_t hostmem_bytes;    /* a power of two; meant with venus only */
     const char *render_server; /* NULL: where it usually is */
     bool probe, json;
