@@ -22,7 +22,7 @@ struct vgd_options {
     uint32_t record_picture_ms; /* as in struct vgd_link_trace_start */
     bool virgl, venus;
     bool require_hardware;
-    bool strict; /* about streams: what is newer than the decoder is refused */
+    bool strict;               /* about streams: what is newer than the decoder is refused */
     uint64_t hostmem_bytes;    /* a power of two; meant with venus only */
     const char *render_server; /* NULL: where it usually is */
     bool probe, json;
