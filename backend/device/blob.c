@@ -103,6 +103,18 @@ static enum vgd_status create(struct vgd_gpu_call *call, struct vgd_resource *ma
     return st;
 }
 
+/* What the blob is made of counts already, if a stream has made it; it may be more than what the
+ * blob says, and counts until the resource goes. */
+static uint64_t counted_for(const struct vgd_gpu_call *call,
+                            const struct vgd_cmd_resource_create_blob *cmd)
+{
+    if (call->gpu->replaying || cmd->blob_mem == VGD_BLOB_MEM_GUEST) {
+        return 0;
+    }
+    const struct vgd_context *ctx = vgd_context_find(call->gpu, call->hdr.ctx_id);
+    return ctx->stream != NULL ? vgd_virgl_state_blob_bytes(ctx->stream, cmd->blob_id) : 0;
+}
+
 enum vgd_status vgd_do_create_blob(struct vgd_gpu_call *call)
 {
     const struct vgd_gpu *gpu = call->gpu;
@@ -120,17 +132,19 @@ enum vgd_status vgd_do_create_blob(struct vgd_gpu_call *call)
     if (st != VGD_OK) {
         return st;
     }
+    uint64_t counted_bytes = counted_for(call, &cmd);
+    uint64_t size_bytes = counted_bytes > cmd.size_bytes ? counted_bytes : cmd.size_bytes;
     struct vgd_resource made = {
         .id = cmd.resource_id,
         .kind = VGD_RESOURCE_BLOB,
-        .size_bytes = cmd.blob_mem != VGD_BLOB_MEM_GUEST ? cmd.size_bytes : 0,
+        .size_bytes = cmd.blob_mem != VGD_BLOB_MEM_GUEST ? size_bytes : 0,
         .as.blob = {.mem = cmd.blob_mem,
                     .flags = cmd.blob_flags,
                     .size_bytes = cmd.size_bytes,
                     .ctx_id = cmd.blob_mem != VGD_BLOB_MEM_GUEST ? call->hdr.ctx_id : 0,
                     .blob_id = cmd.blob_id},
     };
-    st = vgd_resource_admit(call, made.id, made.size_bytes);
+    st = vgd_resource_admit(call, made.id, made.size_bytes - counted_bytes);
     /* One whose pages the guest has detached is written to a journal without any. */
     bool has_pages = cmd.blob_mem != VGD_BLOB_MEM_HOST3D;
     if (st == VGD_OK && has_pages && !(gpu->replaying && cmd.nr_entries == 0)) {

@@ -7,6 +7,7 @@
 #include "checked.h"
 #include "device.h"
 #include "limits.h"
+#include "texture.h"
 
 struct vgd_resource *vgd_resource_find(const struct vgd_gpu *gpu, uint32_t id)
 {
@@ -161,25 +162,6 @@ enum vgd_status vgd_do_resource_create_2d(struct vgd_gpu_call *call)
     return st == VGD_OK ? create(call, &made) : st;
 }
 
-/*
- * What a 3D resource counts for: four bytes a texel, a third more for its levels. The formats'
- * real sizes are the renderer's business; this is for a total that no guest passes by far. The
- * limits on each number keep the product below 2^64.
- */
-static uint64_t size_3d_bytes(const struct vgd_cmd_resource_create_3d *cmd)
-{
-    if (cmd->target == VGD_TARGET_BUFFER) {
-        return cmd->width;
-    }
-    uint64_t bytes = (uint64_t)cmd->width * cmd->height * VGD_BYTES_PER_PIXEL;
-    uint64_t slices = (uint64_t)cmd->depth * (cmd->array_size != 0 ? cmd->array_size : 1);
-    slices *= cmd->nr_samples != 0 ? cmd->nr_samples : 1;
-    if (!vgd_mul_u64(bytes, slices, &bytes)) {
-        return UINT64_MAX;
-    }
-    return cmd->last_level != 0 ? bytes / 3 * 4 : bytes;
-}
-
 enum vgd_status vgd_do_resource_create_3d(struct vgd_gpu_call *call)
 {
     struct vgd_cmd_resource_create_3d cmd;
@@ -187,13 +169,7 @@ enum vgd_status vgd_do_resource_create_3d(struct vgd_gpu_call *call)
     if (st != VGD_OK) {
         return st;
     }
-    bool is_buffer = cmd.target == VGD_TARGET_BUFFER;
-    uint32_t width_max = is_buffer ? VGD_BUFFER_BYTES_MAX : VGD_TEXTURE_SIDE_PX_MAX;
-    if (cmd.target > VGD_TARGET_MAX || cmd.format == 0 || cmd.width == 0 || cmd.height == 0 ||
-        cmd.depth == 0 || cmd.width > width_max || cmd.height > VGD_TEXTURE_SIDE_PX_MAX ||
-        cmd.depth > VGD_TEXTURE_DEPTH_MAX || cmd.array_size > VGD_TEXTURE_LAYERS_MAX ||
-        cmd.last_level > VGD_TEXTURE_LEVEL_MAX || cmd.nr_samples > VGD_TEXTURE_SAMPLES_MAX ||
-        (is_buffer && (cmd.height != 1 || cmd.depth != 1))) {
+    if (!vgd_texture_in_limits(&cmd)) {
         return VGD_REFUSE(call, VGD_RANGE,
                           "res=%" PRIu32 " target %" PRIu32 " format %" PRIu32 " %" PRIu32
                           "x%" PRIu32 "x%" PRIu32 " array %" PRIu32 " level %" PRIu32
@@ -206,7 +182,7 @@ enum vgd_status vgd_do_resource_create_3d(struct vgd_gpu_call *call)
         .kind = VGD_RESOURCE_3D,
         .w_px = cmd.width,
         .h_px = cmd.height,
-        .size_bytes = size_3d_bytes(&cmd),
+        .size_bytes = vgd_texture_bytes(&cmd),
         .as.args_3d = cmd,
     };
     st = vgd_resource_admit(call, made.id, made.size_bytes);

@@ -26,6 +26,8 @@ enum vgd_status vgd_stream_begin(struct vgd_gpu *gpu, struct vgd_context *ctx)
         .has_resource = has_resource,
         .user = ctx,
         .total_bytes = &gpu->stream_state_bytes,
+        .resource_bytes = &gpu->counters->resource_bytes_live,
+        .resource_bytes_max = gpu->config.limits.resource_bytes_max,
         .strict = gpu->config.strict_streams,
     });
     return ctx->stream != NULL ? VGD_OK : VGD_NO_MEMORY;

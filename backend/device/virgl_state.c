@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gpu_counters.h"
+#include "texture.h"
+#include "texture_limits.h"
 #include "virgl_state_priv.h"
 
 /* --- room ------------------------------------------------------------------------------------- */
@@ -149,30 +152,92 @@ static enum vgd_status follow_sub_ctx(struct follow *f)
 
 /* --- what belongs to the whole context -------------------------------------------------------- */
 
-/* What PIPE_RESOURCE_CREATE made is the renderer's until a blob takes it. */
+/* The body of a PIPE_RESOURCE_CREATE as the command that makes the same by itself. */
+static struct vgd_cmd_resource_create_3d blob_args(const uint32_t *body)
+{
+    return (struct vgd_cmd_resource_create_3d){
+        .target = body[0],
+        .format = body[1],
+        .bind = body[2],
+        .width = body[3],
+        .height = body[4],
+        .depth = body[5],
+        .array_size = body[6],
+        .last_level = body[7],
+        .nr_samples = body[8],
+        .flags = body[9],
+    };
+}
+
+static void blobs_count(struct vgd_virgl_state *state, uint64_t n_bytes)
+{
+    if (state->config.resource_bytes != NULL) {
+        vgd_count(state->config.resource_bytes, n_bytes);
+        state->blobs_bytes += n_bytes;
+    }
+}
+
+/* What PIPE_RESOURCE_CREATE made is the renderer's until a blob takes it. So it is always kept:
+ * what it counts for is known by it. */
 static enum vgd_status follow_blob(struct follow *f)
 {
     struct vgd_virgl_state *state = f->state;
+    const struct vgd_virgl_state_config *config = &state->config;
+    const uint32_t w_dword = 4; /* what is said of a wrong one; the rest stands behind it */
+    struct vgd_cmd_resource_create_3d args = blob_args(f->cmd->body);
+    if (!vgd_texture_in_limits(&args) || !vgd_gl_texture_fits(&args)) {
+        return vgd_virgl_wrong(f, VGD_RANGE, w_dword);
+    }
+    uint64_t n_bytes = vgd_texture_bytes(&args);
+    if (config->resource_bytes != NULL &&
+        n_bytes > config->resource_bytes_max - *config->resource_bytes) {
+        return vgd_virgl_wrong(f, VGD_LIMIT, w_dword);
+    }
     if (state->blobs.count >= VGD_VIRGL_BLOBS_MAX) {
         return vgd_virgl_wrong(f, VGD_LIMIT, PIPE_CREATE_BODY_DWORDS);
     }
-    struct kept *kept = NULL;
-    enum vgd_status st = vgd_virgl_kept_add(state, &state->blobs, f->cmd,
-                                            f->cmd->body[PIPE_CREATE_BODY_DWORDS - 1], &kept);
-    state->has_gaps |= st == VGD_OK && kept == NULL;
-    return st == VGD_OK ? VGD_OK : vgd_virgl_wrong(f, st, 1);
+    enum vgd_status st = vgd_virgl_kept_must_add(state, &state->blobs, f->cmd,
+                                                 f->cmd->body[PIPE_CREATE_BODY_DWORDS - 1]);
+    if (st != VGD_OK) {
+        return vgd_virgl_wrong(f, st, 1);
+    }
+    blobs_count(state, n_bytes);
+    return VGD_OK;
+}
+
+/* Its low 32 bits are what the renderer compares, too. */
+static struct kept *blob_named(const struct vgd_virgl_state *state, uint64_t blob_id)
+{
+    return vgd_virgl_kept_find(&state->blobs, (uint32_t)blob_id);
+}
+
+static uint64_t blob_bytes(const struct vgd_virgl_state *state, const struct kept *kept)
+{
+    struct vgd_cmd_resource_create_3d args = blob_args(kept->dwords + 1);
+    return state->config.resource_bytes != NULL ? vgd_texture_bytes(&args) : 0;
+}
+
+uint64_t vgd_virgl_state_blob_bytes(const struct vgd_virgl_state *state, uint64_t blob_id)
+{
+    const struct kept *kept = blob_named(state, blob_id);
+    return kept != NULL ? blob_bytes(state, kept) : 0;
 }
 
 bool vgd_virgl_state_take_blob(struct vgd_virgl_state *state, uint64_t blob_id,
                                uint32_t out[VGD_VIRGL_PIPE_CREATE_DWORDS])
 {
-    struct kept *kept = vgd_virgl_kept_find(&state->blobs, (uint32_t)blob_id);
-    if (kept == NULL || kept->n_dwords != VGD_VIRGL_PIPE_CREATE_DWORDS) {
+    struct kept *kept = blob_named(state, blob_id);
+    if (kept == NULL) {
         return false;
     }
-    memcpy(out, kept->dwords, (size_t)kept->n_dwords * 4);
+    bool newer = kept->n_dwords != VGD_VIRGL_PIPE_CREATE_DWORDS;
+    if (!newer) {
+        memcpy(out, kept->dwords, (size_t)kept->n_dwords * 4);
+    }
+    state->has_gaps |= newer; /* the resource cannot be made again */
+    blobs_count(state, -blob_bytes(state, kept));
     vgd_virgl_kept_drop(state, &state->blobs, kept);
-    return true;
+    return !newer;
 }
 
 /* The first one says what the resource is; the renderer does nothing about a second one. */
@@ -496,6 +561,7 @@ void vgd_virgl_state_destroy(struct vgd_virgl_state *state)
         state->first = sub->next;
         sub_ctx_free(state, sub);
     }
+    blobs_count(state, -state->blobs_bytes);
     vgd_virgl_kept_finish(state, &state->blobs);
     vgd_virgl_kept_finish(state, &state->types);
     vgd_virgl_kept_finish(state, &state->codecs);

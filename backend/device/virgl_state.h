@@ -31,7 +31,11 @@ struct vgd_virgl_state_config {
     void *user;
     uint64_t *total_bytes; /* borrowed: of all contexts of the guest; what this one takes is added
                               and taken off again */
-    bool strict;           /* refuse what is newer than the decoder */
+    /* Borrowed: bytes of all resources of the guest, and how many there may be. What streams make
+     * for blobs is added until it is a blob's or the context ends. NULL: not counted. */
+    uint64_t *resource_bytes;
+    uint64_t resource_bytes_max;
+    bool strict; /* refuse what is newer than the decoder */
 };
 
 /* What was in a stream, as far as it went. */
@@ -53,7 +57,7 @@ void vgd_virgl_state_destroy(struct vgd_virgl_state *state);
  *
  * VGD_OK; or why the first wrong command is wrong, with *@fault and *@out_wrong: VGD_RANGE,
  * VGD_TRUNCATED, VGD_UNSUPPORTED (strict), VGD_NO_RESOURCE (not attached), VGD_LIMIT (too many
- * objects), VGD_NO_MEMORY.
+ * objects, or too many bytes), VGD_NO_MEMORY.
  */
 VGD_MUST_CHECK enum vgd_status
 vgd_virgl_state_follow(struct vgd_virgl_state *state, const uint32_t *dwords, uint32_t n_dwords,
@@ -67,8 +71,11 @@ void vgd_virgl_state_forget_resource(struct vgd_virgl_state *state, uint32_t res
 void vgd_virgl_state_spoil(struct vgd_virgl_state *state);
 
 #define VGD_VIRGL_PIPE_CREATE_DWORDS 12u /* of a PIPE_RESOURCE_CREATE, with its header */
+/** What is counted for that which the context made for @blob_id, and no blob has taken; or 0. */
+uint64_t vgd_virgl_state_blob_bytes(const struct vgd_virgl_state *state, uint64_t blob_id);
 /** A blob has been made of what the context made for @blob_id: it is the resource's from now on,
- * and *out is the command that made it. False: there is no such thing. */
+ * and *out is the command that made it; here it is counted no longer. False: there is no such
+ * thing. */
 bool vgd_virgl_state_take_blob(struct vgd_virgl_state *state, uint64_t blob_id,
                                uint32_t out[VGD_VIRGL_PIPE_CREATE_DWORDS]);
 

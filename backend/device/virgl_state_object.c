@@ -42,6 +42,21 @@ static uint64_t kept_bytes(const struct kept *kept)
     return sizeof(*kept) + (uint64_t)kept->n_dwords * 4 + TABLE_BYTES;
 }
 
+/* Room for it is taken, and given back on failure. */
+static struct kept *copy_kept(struct vgd_virgl_state *state, struct kept_list *list,
+                              const struct vgd_command *cmd, const struct kept *like)
+{
+    struct kept *kept = malloc(sizeof(*kept) + (size_t)like->n_dwords * 4);
+    if (kept == NULL) {
+        vgd_virgl_give_back(state, kept_bytes(like));
+        return NULL;
+    }
+    *kept = *like;
+    memcpy(kept->dwords, cmd->body - 1, (size_t)like->n_dwords * 4);
+    append(list, kept);
+    return kept;
+}
+
 enum vgd_status vgd_virgl_kept_add(struct vgd_virgl_state *state, struct kept_list *list,
                                    const struct vgd_command *cmd, uint32_t id, struct kept **out)
 {
@@ -50,16 +65,19 @@ enum vgd_status vgd_virgl_kept_add(struct vgd_virgl_state *state, struct kept_li
     if (!vgd_virgl_keep(state, kept_bytes(&like))) {
         return VGD_OK;
     }
-    struct kept *kept = malloc(sizeof(*kept) + (size_t)like.n_dwords * 4);
-    if (kept == NULL) {
-        vgd_virgl_give_back(state, kept_bytes(&like));
-        return VGD_NO_MEMORY;
+    *out = copy_kept(state, list, cmd, &like);
+    return *out != NULL ? VGD_OK : VGD_NO_MEMORY;
+}
+
+enum vgd_status vgd_virgl_kept_must_add(struct vgd_virgl_state *state, struct kept_list *list,
+                                        const struct vgd_command *cmd, uint32_t id)
+{
+    struct kept like = {.id = id, .n_dwords = 1u + cmd->n_dwords};
+    enum vgd_status st = vgd_virgl_charge(state, kept_bytes(&like));
+    if (st != VGD_OK) {
+        return st;
     }
-    *kept = like;
-    memcpy(kept->dwords, cmd->body - 1, (size_t)like.n_dwords * 4);
-    append(list, kept);
-    *out = kept;
-    return VGD_OK;
+    return copy_kept(state, list, cmd, &like) != NULL ? VGD_OK : VGD_NO_MEMORY;
 }
 
 struct kept *vgd_virgl_kept_find(const struct kept_list *list, uint32_t id)

@@ -136,6 +136,7 @@ struct vgd_virgl_state {
     struct vgd_idmap sub_ctxs;              /* the same, by id */
     struct vgd_idmap made_of;               /* resource id -> the first object made of it */
     struct kept_list blobs; /* PIPE_RESOURCE_CREATE that no blob has taken, by blob id */
+    uint64_t blobs_bytes;   /* that these count for in *config.resource_bytes */
     struct kept_list types; /* SET_TYPE, by resource */
     struct vgd_idmap types_by_id;
     struct kept_list codecs, pictures; /* CREATE_VIDEO_CODEC and _BUFFER */
@@ -198,6 +199,10 @@ VGD_MUST_CHECK enum vgd_status vgd_virgl_kept_add(struct vgd_virgl_state *state,
                                                   struct kept_list *list,
                                                   const struct vgd_command *cmd, uint32_t id,
                                                   struct kept **out);
+/** The same for what cannot be passed over: VGD_LIMIT where there is no room. */
+VGD_MUST_CHECK enum vgd_status vgd_virgl_kept_must_add(struct vgd_virgl_state *state,
+                                                       struct kept_list *list,
+                                                       const struct vgd_command *cmd, uint32_t id);
 struct kept *vgd_virgl_kept_find(const struct kept_list *list, uint32_t id);
 void vgd_virgl_kept_drop(struct vgd_virgl_state *state, struct kept_list *list, struct kept *kept);
 void vgd_virgl_kept_finish(struct vgd_virgl_state *state, struct kept_list *list);

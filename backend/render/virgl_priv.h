@@ -15,12 +15,7 @@
 #define TARGET_BUFFER 0u
 #define TARGET_2D 2u
 #define TARGET_3D 3u
-#define TARGET_CUBE 4u
 #define TARGET_RECT 5u
-#define TARGET_1D_ARRAY 6u
-#define TARGET_2D_ARRAY 7u
-#define TARGET_CUBE_ARRAY 8u
-#define TARGETS 9u
 #define RESOURCE_Y_0_TOP (1u << 0)
 
 #define MOD_INVALID 0x00ffffffffffffffull /* DRM_FORMAT_MOD_INVALID */
@@ -151,7 +146,6 @@ static inline struct virgl *virgl_of(struct vgd_render *r)
 struct resource *vgd_virgl_resource_find(const struct virgl *v, uint32_t res_id);
 void vgd_virgl_resource_free(struct resource *res);
 uint64_t vgd_virgl_iov_total(const struct iovec *iov, uint32_t n_iov);
-bool vgd_virgl_is_layered(uint32_t target);
 /** The plain format whose bytes lie as @format's do, or 0: 4-byte formats only. */
 uint32_t vgd_virgl_linear_format(uint32_t format);
 /** Give a 2D resource its texture, if it has none yet; all of it is dirty then. */

@@ -5,15 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checked.h"
 #include "fd.h"
-
-/* What virglrenderer leaves unchecked. */
-#define TEXTURE_LAYERS_MAX 2048u
-#define TEXTURE_SAMPLES_MAX 64u
-#define FORMAT_BYTES_MAX 16u           /* the widest format: 4 x 32 bits */
-#define TEXTURE_BYTES_MAX (4ull << 30) /* at the widest format */
-#define BUFFER_BYTES_MAX (1u << 30)    /* some buffers are plain heap memory */
+#include "texture_limits.h"
 
 #define FORMAT_B8G8R8A8_SRGB 100u
 #define FORMAT_B8G8R8X8_SRGB 101u
@@ -38,12 +31,6 @@ union resource_info {
     uint8_t room[256];
 };
 #define EXT_FOURCC 8 /* index in base[] of drm_fourcc */
-
-bool vgd_virgl_is_layered(uint32_t target)
-{
-    return target == TARGET_CUBE || target == TARGET_1D_ARRAY || target == TARGET_2D_ARRAY ||
-           target == TARGET_CUBE_ARRAY;
-}
 
 /* The plain format whose bytes lie as @format's do, or 0: 4-byte formats only. */
 uint32_t vgd_virgl_linear_format(uint32_t format)
@@ -113,42 +100,6 @@ enum vgd_status vgd_virgl_resource_create_2d(struct vgd_render *r, uint32_t res_
     return st;
 }
 
-/* Sizes that the library would take and choke on: it checks the mip count against width and height
- * only and one too high, buffers not at all. */
-static enum vgd_status check_create_3d(const struct vgd_cmd_resource_create_3d *cmd)
-{
-    if (cmd->target >= TARGETS || cmd->resource_id == 0) {
-        return VGD_RANGE;
-    }
-    if (cmd->target == TARGET_BUFFER) {
-        bool ok = cmd->width > 0 && cmd->width <= BUFFER_BYTES_MAX && cmd->height <= 1 &&
-                  cmd->depth <= 1 && cmd->array_size <= 1 && cmd->last_level == 0 &&
-                  cmd->nr_samples <= 1;
-        return ok ? VGD_OK : VGD_RANGE;
-    }
-    if (cmd->width == 0 || cmd->height == 0 || cmd->depth == 0 ||
-        cmd->width > VGD_PIXELS_SIDE_PX_MAX || cmd->height > VGD_PIXELS_SIDE_PX_MAX ||
-        cmd->depth > TEXTURE_LAYERS_MAX || cmd->array_size > TEXTURE_LAYERS_MAX ||
-        cmd->nr_samples > TEXTURE_SAMPLES_MAX ||
-        (vgd_virgl_is_layered(cmd->target) && cmd->array_size == 0) ||
-        (cmd->target != TARGET_3D && cmd->depth != 1)) {
-        return VGD_RANGE;
-    }
-    uint32_t longest = cmd->width > cmd->height ? cmd->width : cmd->height;
-    longest = longest > cmd->depth ? longest : cmd->depth;
-    if (cmd->last_level > 31u - (uint32_t)__builtin_clz(longest)) {
-        return VGD_RANGE;
-    }
-    uint64_t bytes = (uint64_t)cmd->width * cmd->height * FORMAT_BYTES_MAX; /* at most 2^32 */
-    uint64_t layers = vgd_virgl_is_layered(cmd->target) ? cmd->array_size : cmd->depth;
-    if (!vgd_mul_u64(bytes, layers, &bytes) ||
-        !vgd_mul_u64(bytes, cmd->nr_samples > 1 ? cmd->nr_samples : 1, &bytes) ||
-        bytes > TEXTURE_BYTES_MAX) {
-        return VGD_RANGE;
-    }
-    return VGD_OK;
-}
-
 enum vgd_status vgd_virgl_resource_create_3d(struct vgd_render *r,
                                              const struct vgd_cmd_resource_create_3d *cmd)
 {
@@ -156,9 +107,8 @@ enum vgd_status vgd_virgl_resource_create_3d(struct vgd_render *r,
     if (!v->has_gl) {
         return VGD_UNSUPPORTED;
     }
-    enum vgd_status st = check_create_3d(cmd);
-    if (st != VGD_OK) {
-        return st;
+    if (cmd->resource_id == 0 || !vgd_gl_texture_fits(cmd)) {
+        return VGD_RANGE;
     }
     struct resource *res = calloc(1, sizeof(*res));
     if (res == NULL) {
@@ -177,7 +127,7 @@ enum vgd_status vgd_virgl_resource_create_3d(struct vgd_render *r,
         .nr_samples = cmd->nr_samples,
         .bind = cmd->bind,
     };
-    st = vgd_idmap_add(&v->resources, cmd->resource_id, res);
+    enum vgd_status st = vgd_idmap_add(&v->resources, cmd->resource_id, res);
     if (st != VGD_OK) {
         vgd_virgl_resource_free(res);
         return st;

@@ -16,6 +16,7 @@
 #include "virgl_priv.h"
 
 #include "checked.h"
+#include "texture_limits.h"
 
 #define FORMAT_BYTES_MAX 16u            /* the widest format: 4 x 32 bits */
 #define TRANSFER_SPAN_MAX 0xffffffffull /* the library's own bounds check counts in 32 bits */
@@ -169,7 +170,7 @@ static enum vgd_status check_transfer(const struct resource *res,
     uint32_t d = 1;
     if (res->target == TARGET_3D) {
         d = minify(res->depth, cmd->level);
-    } else if (vgd_virgl_is_layered(res->target)) {
+    } else if (vgd_gl_target_is_layered(res->target)) {
         d = res->array_size;
     }
     if (!vgd_span_fits(b->x, b->w, w) || !vgd_span_fits(b->y, b->h, h) ||

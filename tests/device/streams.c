@@ -382,3 +382,152 @@ DEVICE_TEST(a_blob_knows_what_it_was_made_of)
     cr_assert_eq(vgd_resource_find(b.gpu, RES_BLOB)->as.blob.made_by[0], 0);
     bench_close(&b);
 }
+
+/* --- what streams make for blobs is as limited as what commands make ----------------------------
+ */
+
+#define MIB (1u << 20)
+#define PUT_MAKE(s, target, w, h, d, layers, level, samples, blob_id)                              \
+    PUT(s, PIPE_RESOURCE_CREATE, target, 1, 1, w, h, d, layers, level, samples, 0, blob_id)
+
+static uint32_t blob_of(struct bench *b, uint32_t res_id, uint32_t blob_id, uint64_t size_bytes)
+{
+    struct vgd_cmd_resource_create_blob args = {.resource_id = res_id,
+                                                .blob_mem = VGD_BLOB_MEM_HOST3D,
+                                                .blob_flags = VGD_BLOB_FLAG_USE_MAPPABLE,
+                                                .blob_id = blob_id,
+                                                .size_bytes = size_bytes};
+    return create_blob(b, CTX, &args, NULL, 0);
+}
+
+DEVICE_TEST(sizes_of_what_a_stream_makes)
+{
+    static const struct {
+        const char *name;
+        uint32_t target, format, w, h, d, layers, level, samples;
+        bool good;
+    } cases[] = {
+        {"2D", 2, 1, 64, 64, 1, 1, 6, 0, true},
+        {"as wide as may be", 2, 1, 16384, 1, 1, 1, 14, 0, true},
+        {"wider", 2, 1, 16385, 1, 1, 1, 0, 0, false},
+        {"higher", 2, 1, 1, 16385, 1, 1, 0, 0, false},
+        {"2^31 wide", 2, 1, 1u << 31, 1, 1, 1, 0, 0, false},
+        {"no width", 2, 1, 0, 64, 1, 1, 0, 0, false},
+        {"no height", 2, 1, 64, 0, 1, 1, 0, 0, false},
+        {"no depth", 2, 1, 64, 64, 0, 1, 0, 0, false},
+        {"no format", 2, 0, 64, 64, 1, 1, 0, 0, false},
+        {"a level too many", 2, 1, 64, 64, 1, 1, 7, 0, false},
+        {"33 samples", 2, 1, 64, 64, 1, 1, 0, 33, false},
+        {"deep, and not 3D", 2, 1, 64, 64, 2, 1, 0, 0, false},
+        {"3D", 3, 1, 64, 64, 64, 1, 0, 0, true},
+        {"too deep", 3, 1, 1, 1, 2049, 1, 0, 0, false},
+        {"an array of 0", 7, 1, 64, 64, 1, 0, 0, 0, false},
+        {"an array of too many", 7, 1, 1, 1, 1, 2049, 0, 0, false},
+        {"8 GiB at the widest format", 2, 1, 16384, 16384, 1, 1, 0, 2, false},
+        {"a buffer of 1 GiB", 0, 1, 1u << 30, 1, 1, 1, 0, 0, true},
+        {"and a byte", 0, 1, (1u << 30) + 1, 1, 1, 1, 0, 0, false},
+        {"a buffer of two rows", 0, 1, 64, 2, 1, 1, 0, 0, false},
+        {"a target that is none", 9, 1, 64, 64, 1, 1, 0, 0, false},
+    };
+    struct bench b;
+    bench_open(&b, NULL);
+    samples_prepare(&b);
+    uint64_t before = b.counters.resource_bytes_live;
+    for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        STREAM(s);
+        PUT(&s, SET_STENCIL_REF, 1);
+        PUT(&s, PIPE_RESOURCE_CREATE, cases[i].target, cases[i].format, 1, cases[i].w, cases[i].h,
+            cases[i].d, cases[i].layers, cases[i].level, cases[i].samples, 0, 100 + i);
+        uint32_t resp = submit_stream(&b, CTX, &s);
+        cr_assert_eq(resp, cases[i].good ? VGD_RESP_OK_NODATA : VGD_RESP_ERR_INVALID_PARAMETER,
+                     "%s: 0x%x", cases[i].name, resp);
+        cr_assert_eq(executed_bytes(&b), cases[i].good ? s.n * 4 : 8, "%s", cases[i].name);
+        cr_assert(cases[i].good || b.counters.resource_bytes_live == before, "%s", cases[i].name);
+        before = b.counters.resource_bytes_live;
+    }
+    bench_close(&b);
+}
+
+DEVICE_TEST(what_streams_make_counts_until_the_context_ends)
+{
+    struct bench b;
+    bench_open(&b, NULL);
+    samples_prepare(&b);
+    const uint64_t before = b.counters.resource_bytes_live;
+    STREAM(s);
+    for (uint32_t i = 0; i < 17; i++) { /* 17 GiB; 16 are the limit, and the samples have some */
+        PUT_MAKE(&s, 2, 16384, 16384, 1, 1, 0, 0, i);
+    }
+    for (uint32_t round = 0; round < 3; round++) {
+        cr_assert_resp(submit_stream(&b, CTX, &s), ERR_OUT_OF_MEMORY);
+        cr_assert_eq(executed_bytes(&b), (size_t)15 * VGD_VIRGL_PIPE_CREATE_DWORDS * 4);
+        cr_assert_eq(b.counters.resource_bytes_live, before + (15ull << 30));
+        /* Other commands find the room taken, too. */
+        struct vgd_cmd_resource_create_3d args = {.resource_id = 60,
+                                                  .target = VGD_TARGET_BUFFER,
+                                                  .format = 1,
+                                                  .width = 1u << 30,
+                                                  .height = 1,
+                                                  .depth = 1};
+        cr_assert_resp(create_3d(&b, &args), ERR_OUT_OF_MEMORY);
+        if (round == 0) {
+            vgd_fake_lose_context(b.render, CTX);
+            cr_assert_eq(b.counters.resource_bytes_live, before);
+        }
+        if (round < 2) {
+            cr_assert_resp(ctx_destroy(&b, CTX), OK_NODATA);
+            cr_assert_eq(b.counters.resource_bytes_live, before);
+            cr_assert_resp(ctx_create(&b, CTX, 0), OK_NODATA);
+        }
+    }
+    bench_reset(&b);
+    cr_assert_eq(b.counters.resource_bytes_live, 0);
+    bench_close(&b);
+}
+
+DEVICE_TEST(a_blob_counts_once)
+{
+    struct bench b;
+    bench_open(&b, &(struct bench_setup){.limits = {.resource_bytes_max = 4 * MIB}});
+    samples_prepare(&b);
+    const uint64_t before = b.counters.resource_bytes_live;
+    STREAM(s);
+    PUT_MAKE(&s, 2, 512, 512, 1, 1, 0, 0, 33);
+    PUT_MAKE(&s, 0, 64, 1, 1, 1, 0, 0, 34);
+    PUT_MAKE(&s, 0, 64, 1, 1, 1, 0, 0, 34); /* a second one of the same name counts, too */
+    cr_assert_resp(submit_stream(&b, CTX, &s), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, before + MIB + 128);
+    cr_assert(vgd_fake_add_object(b.render, CTX, 33, SAMPLE_BYTES, false));
+    cr_assert(vgd_fake_add_object(b.render, CTX, 34, SAMPLE_BYTES, false));
+
+    /* The larger number counts: what was made, or what the blob says. */
+    cr_assert_resp(blob_of(&b, 50, 33, SAMPLE_BYTES), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, before + MIB + 128);
+    cr_assert_resp(blob_of(&b, 51, 34, SAMPLE_BYTES), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, before + MIB + SAMPLE_BYTES + 64);
+    cr_assert_resp(unref(&b, 50), OK_NODATA);
+    cr_assert_resp(unref(&b, 51), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, before + 64);
+
+    /* One that takes all there is still becomes a blob; one of more than there is does not. */
+    const uint32_t left = 4 * MIB - (uint32_t)before - 64;
+    STREAM(all);
+    PUT_MAKE(&all, 0, left, 1, 1, 1, 0, 0, 35);
+    cr_assert_resp(submit_stream(&b, CTX, &all), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, 4 * MIB);
+    cr_assert(vgd_fake_add_object(b.render, CTX, 35, SAMPLE_BYTES, false));
+    STREAM(more);
+    PUT_MAKE(&more, 0, 1, 1, 1, 1, 0, 0, 36);
+    cr_assert_resp(submit_stream(&b, CTX, &more), ERR_OUT_OF_MEMORY);
+    cr_assert_resp(blob_of(&b, 52, 35, 4 * MIB), ERR_OUT_OF_MEMORY);
+    cr_assert_resp(blob_of(&b, 52, 77, SAMPLE_BYTES), ERR_OUT_OF_MEMORY); /* another's room */
+    cr_assert_resp(blob_of(&b, 52, 35, SAMPLE_BYTES * 2), ERR_INVALID_PARAMETER); /* lies */
+    cr_assert_eq(b.counters.resource_bytes_live, 4 * MIB);
+    cr_assert_resp(blob_of(&b, 52, 35, SAMPLE_BYTES), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, 4 * MIB);
+    cr_assert_resp(ctx_destroy(&b, CTX), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, 4 * MIB - 64); /* the blob stays */
+    cr_assert_resp(unref(&b, 52), OK_NODATA);
+    cr_assert_eq(b.counters.resource_bytes_live, before);
+    bench_close(&b);
+}

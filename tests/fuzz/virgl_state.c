@@ -17,6 +17,7 @@
 #define OWN_BYTES 4u
 #define RESOURCES 64u
 #define PARTS_MAX 8u
+#define RESOURCE_BYTES_MAX (8u << 20)
 
 struct resources {
     bool gone[RESOURCES];
@@ -47,10 +48,21 @@ static bool append(void *user, const uint32_t *dwords, uint32_t n_dwords)
     return true;
 }
 
-static struct vgd_virgl_state *create(struct resources *r, uint64_t *total_bytes, bool strict)
+/* What is taken: of the guest's total for what is remembered, and for resources. */
+struct totals {
+    uint64_t state_bytes, resource_bytes;
+};
+
+static struct vgd_virgl_state *create(struct resources *r, struct totals *totals, bool strict)
 {
     struct vgd_virgl_state *state = vgd_virgl_state_create(&(struct vgd_virgl_state_config){
-        .has_resource = has_resource, .user = r, .total_bytes = total_bytes, .strict = strict});
+        .has_resource = has_resource,
+        .user = r,
+        .total_bytes = &totals->state_bytes,
+        .resource_bytes = &totals->resource_bytes,
+        .resource_bytes_max = RESOURCE_BYTES_MAX,
+        .strict = strict,
+    });
     assert(state != NULL);
     return state;
 }
@@ -84,8 +96,8 @@ static void look_at_emit(const struct vgd_virgl_state *state, struct resources *
     enum vgd_status st = vgd_virgl_state_emit(state, part, append, &first);
     assert((st == VGD_OK) == vgd_virgl_state_is_whole(state));
     if (st == VGD_OK) {
-        uint64_t total_bytes = 0;
-        struct vgd_virgl_state *copy = create(r, &total_bytes, false);
+        struct totals totals = {0};
+        struct vgd_virgl_state *copy = create(r, &totals, false);
         uint32_t good = follow(copy, first.dwords, first.n);
         assert(good == first.n && vgd_virgl_state_is_whole(copy));
         st = vgd_virgl_state_emit(copy, part + 100, append, &second);
@@ -93,7 +105,7 @@ static void look_at_emit(const struct vgd_virgl_state *state, struct resources *
                memcmp(first.dwords, second.dwords, first.n * sizeof(*first.dwords)) == 0);
         (void)good;
         vgd_virgl_state_destroy(copy);
-        assert(total_bytes == 0);
+        assert(totals.state_bytes == 0 && totals.resource_bytes == 0);
     }
     free(first.dwords);
     free(second.dwords);
@@ -113,8 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     if (n_dwords != 0) {
         memcpy(dwords, data + OWN_BYTES, n_dwords * sizeof(*dwords));
     }
-    uint64_t total_bytes = 0;
-    struct vgd_virgl_state *state = create(&r, &total_bytes, (data[3] & 1) != 0);
+    struct totals totals = {0};
+    struct vgd_virgl_state *state = create(&r, &totals, (data[3] & 1) != 0);
     for (uint32_t i = 0, at = 0; i < parts; i++) {
         uint32_t end = i + 1 < parts ? n_dwords / parts * (i + 1) : n_dwords;
         while (at < end) {
@@ -127,12 +139,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
             vgd_virgl_state_forget_resource(state, gone);
         }
     }
-    assert(total_bytes == vgd_virgl_state_bytes(state));
+    assert(totals.state_bytes == vgd_virgl_state_bytes(state));
+    assert(totals.resource_bytes <= RESOURCE_BYTES_MAX);
     look_at_emit(state, &r, data[3] * 4u);
     uint32_t made[VGD_VIRGL_PIPE_CREATE_DWORDS];
+    uint64_t counted = vgd_virgl_state_blob_bytes(state, data[2]);
+    uint64_t before = totals.resource_bytes;
     (void)vgd_virgl_state_take_blob(state, data[2], made);
+    assert(totals.resource_bytes == before - counted);
+    (void)counted;
+    (void)before;
     vgd_virgl_state_destroy(state);
-    assert(total_bytes == 0);
+    assert(totals.state_bytes == 0 && totals.resource_bytes == 0);
     free(dwords);
     return 0;
 }
