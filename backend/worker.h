@@ -64,8 +64,10 @@ struct worker {
     uint32_t n_scanouts;
     struct queue queues[VGD_QUEUES_COUNT];
     struct vgd_timer *drain;
-    struct request *free_requests;
-    uint8_t *command; /* private copy of the command being executed */
+    struct request *requests;      /* owned: as many as the rings can hold chains */
+    uint32_t requests_begun;       /* of these, how many were ever used */
+    struct request *free_requests; /* of those that were used */
+    uint8_t *command;              /* private copy of the command being executed */
     size_t command_room_bytes;
     struct vgd_log_limit guest_log;
 };

@@ -26,6 +26,7 @@
 #define RETRY_NS_MAX 2000000000ull
 /* Iovecs of a response that a request holds itself. */
 #define RESPONSE_IOV_INLINE 2u
+#define REQUESTS_COUNT (VGD_QUEUES_COUNT * VGD_QUEUE_SIZE_MAX)
 
 /* One command between pop and push. */
 struct request {
@@ -39,15 +40,15 @@ struct request {
     struct request *next_free;
 };
 
+/* NULL: there are as many as the rings can hold. */
 static struct request *request_take(struct worker *w)
 {
     struct request *req = w->free_requests;
-    if (req == NULL) {
-        req = calloc(1, sizeof(*req));
-        assert(req != NULL); /* a worker that has no memory for this starts afresh */
-        return req;
+    if (req != NULL) {
+        w->free_requests = req->next_free;
+    } else if (w->requests_begun < REQUESTS_COUNT) {
+        req = &w->requests[w->requests_begun++];
     }
-    w->free_requests = req->next_free;
     return req;
 }
 
@@ -143,24 +144,54 @@ void vgd_worker_postpone(void *user, struct vgd_gpu_request *base)
     }
 }
 
-/* The command's bytes into the private buffer; false when it is too long to be one. */
-static bool copy_command(struct worker *w, const struct vgd_chain *chain)
+/* The command's bytes into the private buffer. VGD_LIMIT: it is too long to be one; VGD_NO_MEMORY.
+ * Then the buffer is as large as it was, and has its header only. */
+static enum vgd_status copy_command(struct worker *w, const struct vgd_chain *chain)
 {
-    if (chain->readable_bytes > COMMAND_BYTES_MAX) {
-        return false;
-    }
+    enum vgd_status st = chain->readable_bytes <= COMMAND_BYTES_MAX ? VGD_OK : VGD_LIMIT;
     size_t n_bytes = (size_t)chain->readable_bytes;
-    if (n_bytes > w->command_room_bytes) {
+    if (st == VGD_OK && n_bytes > w->command_room_bytes) {
         size_t room = w->command_room_bytes;
         while (room < n_bytes) {
             room *= 2;
         }
-        free(w->command);
-        w->command = malloc(room);
-        assert(w->command != NULL);
-        w->command_room_bytes = room;
+        uint8_t *larger = malloc(room);
+        if (larger != NULL) {
+            free(w->command);
+            w->command = larger;
+            w->command_room_bytes = room;
+        } else {
+            st = VGD_NO_MEMORY;
+        }
     }
-    (void)vgd_iov_copy_out(chain->readable, chain->n_readable, 0, w->command, n_bytes);
+    (void)vgd_iov_copy_out(chain->readable, chain->n_readable, 0, w->command,
+                           st == VGD_OK ? n_bytes : VGD_CTRL_HDR_SIZE);
+    return st;
+}
+
+/* Where the response goes. Without memory for all its pieces it has the first ones, which are
+ * enough for an error: false. */
+static bool take_response(struct request *req, const struct vgd_chain *chain)
+{
+    req->iov = req->inline_iov;
+    req->n_iov = chain->n_writable;
+    req->base.resp_capacity_bytes = (size_t)chain->writable_bytes;
+    if (chain->n_writable > RESPONSE_IOV_INLINE) {
+        struct iovec *iov = malloc(chain->n_writable * sizeof(*iov));
+        if (iov == NULL) {
+            req->n_iov = RESPONSE_IOV_INLINE;
+            req->base.resp_capacity_bytes = 0;
+            for (uint32_t i = 0; i < RESPONSE_IOV_INLINE; i++) {
+                req->inline_iov[i] = chain->writable[i];
+                req->base.resp_capacity_bytes += chain->writable[i].iov_len;
+            }
+            return false;
+        }
+        req->iov = iov;
+    }
+    if (chain->n_writable != 0) {
+        memcpy(req->iov, chain->writable, chain->n_writable * sizeof(*req->iov));
+    }
     return true;
 }
 
@@ -169,29 +200,27 @@ static bool copy_command(struct worker *w, const struct vgd_chain *chain)
 static void serve_chain(struct queue *q, const struct vgd_chain *chain, bool lost, uint64_t record)
 {
     struct worker *w = q->worker;
-    bool fits = copy_command(w, chain);
-    if (!fits) {
-        vgd_log_guest(&w->guest_log, "queue", "queue %u: a command of %llu bytes, limit %u", q->idx,
-                      (unsigned long long)chain->readable_bytes, COMMAND_BYTES_MAX);
-        (void)vgd_iov_copy_out(chain->readable, chain->n_readable, 0, w->command,
-                               VGD_CTRL_HDR_SIZE);
-    }
-
     struct request *req = request_take(w);
+    if (req == NULL) {
+        push(q, chain->head, 0, 0);
+        return;
+    }
+    enum vgd_status st = copy_command(w, chain);
+    bool fits = st == VGD_OK;
+    if (!fits) {
+        vgd_log_guest(&w->guest_log, "queue", "queue %u: a command of %llu bytes, limit %u: %s",
+                      q->idx, (unsigned long long)chain->readable_bytes, COMMAND_BYTES_MAX,
+                      vgd_status_text(st));
+    }
+    if (!take_response(req, chain)) {
+        vgd_log_guest(&w->guest_log, "queue", "queue %u: a response in %u pieces: %s", q->idx,
+                      chain->n_writable, vgd_status_text(VGD_NO_MEMORY));
+        lost = true;
+    }
     req->queue = q;
     req->head = chain->head;
-    req->n_iov = chain->n_writable;
-    req->iov = req->inline_iov;
-    if (chain->n_writable > RESPONSE_IOV_INLINE) {
-        req->iov = malloc(chain->n_writable * sizeof(*req->iov));
-        assert(req->iov != NULL);
-    }
-    if (chain->n_writable != 0) {
-        memcpy(req->iov, chain->writable, chain->n_writable * sizeof(*req->iov));
-    }
     req->base.cmd = w->command;
     req->base.cmd_bytes = fits ? (size_t)chain->readable_bytes : VGD_CTRL_HDR_SIZE;
-    req->base.resp_capacity_bytes = (size_t)chain->writable_bytes;
     req->base.queue = q->idx == 0 ? VGD_QUEUE_CONTROL : VGD_QUEUE_CURSOR;
     req->record = 0;
     if (w->recording != NULL) {
@@ -459,7 +488,8 @@ enum vgd_status vgd_worker_queues_create(struct worker *w)
     w->drain = vgd_timer_create(w->loop, drain_over, w);
     w->command_room_bytes = COMMAND_BYTES_FIRST;
     w->command = malloc(w->command_room_bytes);
-    if (w->drain == NULL || w->command == NULL) {
+    w->requests = calloc(REQUESTS_COUNT, sizeof(*w->requests)); /* pages come with their use */
+    if (w->drain == NULL || w->command == NULL || w->requests == NULL) {
         return VGD_NO_MEMORY;
     }
     for (uint32_t i = 0; i < VGD_QUEUES_COUNT; i++) {

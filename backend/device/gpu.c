@@ -292,7 +292,8 @@ void vgd_gpu_fail(struct vgd_gpu *gpu, struct vgd_gpu_request *req)
     }
     if (type >= VGD_RESP_ERR_UNSPEC) {
         vgd_count_error(gpu, req, type,
-                        call.logged ? call.why : "taken by a worker that died, or too long");
+                        call.logged ? call.why
+                                    : "taken by a worker that died, too long, or no memory for it");
     }
     vgd_fence_refuse(gpu, req, type);
 }

@@ -30,7 +30,7 @@ struct run {
     bool open;    /* the guest got as far as the commands */
     bool reached; /* there was such a call */
     bool answered, works, alive, ends;
-    bool replaced; /* the worker died of it */
+    bool replaced; /* the worker died of it, and its contexts with it */
     uint64_t place;
 };
 
@@ -157,7 +157,7 @@ static void every_call(const struct options *o, const char *program)
                      (unsigned long long)r.place);
         }
         replaced += r.replaced;
-        if (!r.answered || !r.works || !r.alive || !r.ends) {
+        if (!r.answered || !r.works || !r.alive || !r.ends || r.replaced) {
             failed++;
             tap_note("%s: call %u (returns to 0x%llx): answered %d, works after it %d, supervisor "
                      "lives %d, ends %d",
