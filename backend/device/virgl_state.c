@@ -108,6 +108,13 @@ static void sub_ctx_free(struct vgd_virgl_state *state, struct sub_ctx *sub)
         vgd_virgl_object_destroy(state, sub, sub->first);
     }
     vgd_idmap_finish(&sub->objects);
+    if (sub->names_resources) {
+        struct sub_ctx **at = &state->first_naming;
+        while (*at != sub) {
+            at = &(*at)->next_naming;
+        }
+        *at = sub->next_naming;
+    }
     (void)vgd_idmap_remove(&state->sub_ctxs, sub->id);
     vgd_virgl_give_back(state, sizeof(*sub));
     free(sub);
@@ -605,8 +612,14 @@ void vgd_virgl_state_forget_resource(struct vgd_virgl_state *state, uint32_t res
         obj->res_prev = obj->res_next = NULL;
         obj = next;
     }
-    for (struct sub_ctx *sub = state->first; sub != NULL; sub = sub->next) {
-        vgd_virgl_bindings_forget(sub, res_id);
+    for (struct sub_ctx **at = &state->first_naming; *at != NULL;) {
+        struct sub_ctx *sub = *at;
+        if (vgd_virgl_bindings_forget(sub, res_id)) {
+            at = &sub->next_naming;
+        } else {
+            *at = sub->next_naming;
+            sub->names_resources = false;
+        }
     }
     struct kept *type = vgd_idmap_remove(&state->types_by_id, res_id);
     if (type != NULL) {

@@ -320,6 +320,16 @@ static enum vgd_status set_scissors(struct follow *f)
 
 /* --- resources -------------------------------------------------------------------------------- */
 
+/* The sub-context has, or may have, resources in its slots from now on. */
+static void names_resources(const struct follow *f)
+{
+    if (!f->sub->names_resources) {
+        f->sub->names_resources = true;
+        f->sub->next_naming = f->state->first_naming;
+        f->state->first_naming = f->sub;
+    }
+}
+
 static enum vgd_status set_vertex_buffers(struct follow *f)
 {
     struct sub_ctx *sub = f->sub;
@@ -333,6 +343,7 @@ static enum vgd_status set_vertex_buffers(struct follow *f)
         }
     }
     uint32_t n = n_dwords / VERTEX_BUFFER_DWORDS;
+    names_resources(f);
     memcpy(sub->vertex_buffers, f->cmd->body, (size_t)n_dwords * 4);
     if (n < sub->vertex_buffers_count) { /* those that are unbound */
         memset(sub->vertex_buffers + n_dwords, 0,
@@ -353,6 +364,7 @@ static enum vgd_status set_index_buffer(struct follow *f)
     }
     uint32_t n = f->cmd->n_dwords >= 3 ? 3 : 1;
     f->state->has_gaps |= f->cmd->n_dwords > 3; /* newer */
+    names_resources(f);
     memset(sub->index, 0, sizeof(sub->index));
     memcpy(sub->index, f->cmd->body, (size_t)n * 4);
     sub->index_dwords = n;
@@ -382,6 +394,7 @@ static enum vgd_status set_resources(struct follow *f, struct slots to, uint32_t
             }
         }
     }
+    names_resources(f);
     memcpy(slots, body, (size_t)n * each * 4);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t bit = 1u << (start + i);
@@ -440,23 +453,28 @@ static void forget_in(struct slots slots, uint32_t res_id)
     }
 }
 
-void vgd_virgl_bindings_forget(struct sub_ctx *sub, uint32_t res_id)
+bool vgd_virgl_bindings_forget(struct sub_ctx *sub, uint32_t res_id)
 {
+    uint32_t others = 0;
     uint32_t n = sub->vertex_buffers_count * VERTEX_BUFFER_DWORDS;
     for (uint32_t i = VERTEX_BUFFER_DWORDS - 1; i < n; i += VERTEX_BUFFER_DWORDS) {
         if (sub->vertex_buffers[i] == res_id) {
             sub->vertex_buffers[i] = 0;
         }
+        others |= sub->vertex_buffers[i];
     }
     if (sub->index[0] == res_id) {
         sub->index[0] = 0;
     }
+    others |= sub->index[0];
     for (uint32_t stage = 0; stage < STAGES; stage++) {
         forget_in(uniforms_of(sub, stage), res_id);
         forget_in(buffers_of(sub, stage), res_id);
         forget_in(images_of(sub, stage), res_id);
+        others |= sub->uniforms_used[stage] | sub->buffers_used[stage] | sub->images_used[stage];
     }
     forget_in(atomics_of(sub), res_id);
+    return (others | sub->atomics_used) != 0;
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

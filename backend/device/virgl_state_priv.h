@@ -90,6 +90,8 @@ struct constants {
 struct sub_ctx {
     struct sub_ctx *next; /* oldest first; that with id 0 is the first */
     uint32_t id;
+    bool names_resources; /* in its slots; then it is on the list of those that do */
+    struct sub_ctx *next_naming;
     struct vgd_idmap objects; /* live ones */
     struct object *first, *last;
     struct object *half_made[STAGES]; /* a shader whose text is not whole; live */
@@ -134,6 +136,7 @@ struct vgd_virgl_state {
     uint32_t sub_ctxs_count;
     struct sub_ctx *first, *last, *current; /* owned */
     struct vgd_idmap sub_ctxs;              /* the same, by id */
+    struct sub_ctx *first_naming;           /* those with resources in their slots, newest first */
     struct vgd_idmap made_of;               /* resource id -> the first object made of it */
     struct kept_list blobs; /* PIPE_RESOURCE_CREATE that no blob has taken, by blob id */
     uint64_t blobs_bytes;   /* that these count for in *config.resource_bytes */
@@ -214,6 +217,7 @@ void vgd_virgl_slot_set(struct vgd_virgl_state *state, struct object **slot, str
 /** @obj is about to be destroyed: what the renderer unbinds then is unbound. */
 void vgd_virgl_unbind(struct vgd_virgl_state *state, struct sub_ctx *sub, struct object *obj);
 void vgd_virgl_bindings_finish(struct vgd_virgl_state *state, struct sub_ctx *sub);
-void vgd_virgl_bindings_forget(struct sub_ctx *sub, uint32_t res_id);
+/** @res_id in no slot any more. Is there another resource in one? */
+bool vgd_virgl_bindings_forget(struct sub_ctx *sub, uint32_t res_id);
 
 #endif

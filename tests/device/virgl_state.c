@@ -332,6 +332,70 @@ DEVICE_TEST(G19_detached_resources_are_not_bound_again)
     learner_end(&l);
 }
 
+/* Each kind of slot, in sub-contexts that have nothing else: those that name nothing are not looked
+ * at, and which these are changes. */
+DEVICE_TEST(G19_resources_are_forgotten_in_each_sub_context)
+{
+    struct learner l;
+    learner_begin(&l, false);
+    STREAM(s);
+    STREAM(out);
+    for (uint32_t round = 0; round < 4; round++) {
+        uint32_t res = 1 + round;
+        uint32_t other = 10 + round;
+        s.n = 0;
+        PUT(&s, CREATE_SUB_CTX, 100); /* the newest and the oldest come and go */
+        PUT(&s, SET_INDEX_BUFFER, res, 2, 0);
+        for (uint32_t i = 1; i <= 7; i++) {
+            PUT(&s, CREATE_SUB_CTX, i);
+            PUT(&s, SET_SUB_CTX, i);
+            switch (i) {
+            case 1:
+                PUT(&s, SET_VERTEX_BUFFERS, 4, 0, res);
+                break;
+            case 2:
+                PUT(&s, SET_INDEX_BUFFER, res, 2, 0);
+                break;
+            case 3:
+                PUT(&s, SET_UNIFORM_BUFFER, 0, 3, 0, 4, res);
+                break;
+            case 4:
+                PUT(&s, SET_SHADER_BUFFERS, 0, 3, 0, 4, res);
+                break;
+            case 5:
+                PUT(&s, SET_SHADER_IMAGES, 5, 3, 1, 0, 0, 0, res);
+                break;
+            case 6:
+                PUT(&s, SET_ATOMIC_BUFFERS, 3, 0, 4, res);
+                break;
+            default:
+                PUT(&s, SET_UNIFORM_BUFFER, 5, 31, 0, 4, res);
+                PUT(&s, SET_UNIFORM_BUFFER, 5, 30, 0, 4, other);
+                break;
+            }
+        }
+        PUT(&s, DESTROY_SUB_CTX, round % 2 == 0 ? 100 : 1 + round);
+        learn(&l, &s);
+        learner_detach(&l, res);
+        say(&l, &out);
+        struct vgd_stream walk = vgd_stream_of(&vgd_virgl_stream, out.dwords, out.n);
+        struct vgd_command cmd;
+        bool has_other = false;
+        while (vgd_stream_next(&walk, &cmd)) {
+            struct vgd_command_refs refs = vgd_command_refs_of(&cmd);
+            struct vgd_command_ref ref;
+            while (vgd_command_refs_next(&refs, &ref)) {
+                bool is_resource = ref.space == VGD_REF_RESOURCE;
+                cr_assert(!is_resource || ref.id != res, "%s", vgd_command_name(&cmd));
+                has_other |= is_resource && ref.id == other;
+            }
+        }
+        cr_assert(has_other);
+        learner_detach(&l, other);
+    }
+    learner_end(&l);
+}
+
 DEVICE_TEST(queries_that_run_are_begun_again)
 {
     struct learner l;
