@@ -376,18 +376,9 @@ static void run_test(struct probe *p, const struct probe_test *test)
 }
 
 static const struct probe_suite *const suites[] = {
-    &probe_2d,
-    &probe_errors,
-    &probe_3d,
-    &probe_streams,
-    &probe_blob,
-    &probe_window,
-    &probe_venus,
-    &probe_bad_vmm,
-    &probe_control,
-    &probe_rings,
-    &probe_hostile_frontend,
-    &probe_hostile,
+    &probe_2d,    &probe_errors,           &probe_3d,      &probe_streams, &probe_streams_work,
+    &probe_blob,  &probe_window,           &probe_venus,   &probe_bad_vmm, &probe_control,
+    &probe_rings, &probe_hostile_frontend, &probe_hostile,
 };
 
 /* What --hostile runs: all that comes from outside and is wrong, then the attacks. */

@@ -57,7 +57,7 @@ struct probe_suite {
 
 extern const struct probe_suite probe_2d, probe_errors, probe_3d, probe_control, probe_rings,
     probe_hostile_frontend, probe_blob, probe_window, probe_venus, probe_bad_vmm, probe_streams,
-    probe_hostile;
+    probe_streams_work, probe_hostile;
 
 /** Say what is wrong; the test has failed. */
 void probe_fail(struct probe *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
