@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's recorder: what it writes of commands is what went by, whatever the file does. */
 #include "tape.h"
+#include "worker_record_priv.h"
 
 DEVICE_TEST(recorded_commands_and_answers_are_those_that_went_by)
 {
@@ -355,6 +356,27 @@ DEVICE_TEST(recorded_starts_that_cannot_be)
     cr_assert_eq(t->told.state, VGD_TRACE_FAILED);
     cr_assert_eq(t->told.error, EEXIST);
     vgd_recorder_stop(t->r); /* idle: nothing */
+    tape_close(t);
+    free(t);
+}
+
+/* The file was over before anybody looked: the look that was due then has nothing to look at. */
+DEVICE_TEST(recorded_file_that_is_over_when_it_is_stopped)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    cr_assert_eq(pwrite(t->fd, "no trace", 8, 0), 8);
+    start_on(t, t->fd, VGD_LINK_TRACE_NEW);
+    cr_assert(vgd_recorder_active(t->r));
+    cr_assert(vgd_trace_writer_wait(t->r->writer, ENDS_WITHIN_NS / 1000000));
+    vgd_recorder_stop(t->r);
+    cr_assert_eq(t->told.state, VGD_TRACE_FAILED, "the stop itself finds it over");
+    uint32_t told_count = t->told_count;
+    uint64_t end_ns = vgd_now_ns() + 2 * VGD_LINK_TRACE_STATE_MS * UINT64_C(1000000);
+    while (vgd_now_ns() < end_ns) {
+        vgd_loop_turn(t->loop, 50);
+    }
+    cr_assert_eq(t->told_count, told_count, "said once");
     tape_close(t);
     free(t);
 }
