@@ -38,6 +38,8 @@ struct vgd_recording {
     uint32_t picture_ms;
     struct vgd_worker_end last_end; /* of the worker that had it before */
     struct vgd_timer *deadline;
+    bool starting; /* on_started is still to come */
+    struct vgd_timer *start_deadline;
     uint64_t start_ns, end_ns;
     struct vgd_link_trace_state earlier; /* sums of workers that are gone */
     struct vgd_link_trace_state now;
@@ -47,6 +49,21 @@ static bool is_over(const struct vgd_recording *r)
 {
     return r->state == VGD_RECORDING_NONE || r->state == VGD_RECORDING_ENDED ||
            r->state == VGD_RECORDING_FAILED;
+}
+
+/* Once, whichever news comes first. */
+static void started(struct vgd_recording *r)
+{
+    if (r->starting) {
+        r->starting = false;
+        vgd_timer_stop(r->start_deadline);
+        r->config.on_started(r->config.user);
+    }
+}
+
+static void start_deadline_passed(void *user)
+{
+    started(user); /* it goes on, and its state says how far it is */
 }
 
 /* @why: NULL if all is well. */
@@ -65,6 +82,7 @@ static void over(struct vgd_recording *r, const char *why)
         vgd_log(VGD_LOG_WARNING, "record",
                 "the recording failed: %s; what was written before can be read", why);
     }
+    started(r);
     r->config.on_over(r->config.user);
 }
 
@@ -126,7 +144,12 @@ enum vgd_status vgd_recording_start(struct vgd_recording *r, int *fd, uint32_t p
     if (worker_served) {
         give(r);
     }
-    return VGD_OK;
+    if (r->state != VGD_RECORDING_RUNNING) {
+        return VGD_OK;
+    }
+    r->starting = true;
+    vgd_timer_start(r->start_deadline, r->config.start_ms * NS_PER_MS);
+    return VGD_AGAIN;
 }
 
 bool vgd_recording_stop(struct vgd_recording *r)
@@ -192,6 +215,9 @@ enum vgd_status vgd_recording_worker_state(struct vgd_recording *r,
     r->now = *m;
     r->heard = true;
     r->unheard_count = 0;
+    if (!last) {
+        started(r); /* else over() tells, with what became of it */
+    }
     if (r->state != VGD_RECORDING_RUNNING && r->state != VGD_RECORDING_STOPPING) {
         if (m->state == WRITER_ENDED) { /* later than we wanted to wait, and whole all the same */
             r->state = VGD_RECORDING_ENDED;
@@ -240,6 +266,7 @@ void vgd_recording_worker_gone(struct vgd_recording *r, const struct vgd_worker_
         over(r, "worker after worker ended as soon as it recorded");
     } else {
         r->state = VGD_RECORDING_WAITING;
+        started(r);
     }
 }
 
@@ -271,9 +298,11 @@ struct vgd_recording *vgd_recording_create(const struct vgd_recording_config *co
     }
     r->config = *config;
     r->config.stop_ms = config->stop_ms != 0 ? config->stop_ms : VGD_RECORDING_STOP_MS;
+    r->config.start_ms = config->start_ms != 0 ? config->start_ms : VGD_RECORDING_START_MS;
     r->fd = -1;
     r->deadline = vgd_timer_create(config->loop, deadline_passed, r);
-    if (r->deadline == NULL) {
+    r->start_deadline = vgd_timer_create(config->loop, start_deadline_passed, r);
+    if (r->deadline == NULL || r->start_deadline == NULL) {
         vgd_recording_destroy(r);
         return NULL;
     }
@@ -286,6 +315,7 @@ void vgd_recording_destroy(struct vgd_recording *r)
         return;
     }
     vgd_timer_destroy(&r->deadline);
+    vgd_timer_destroy(&r->start_deadline);
     vgd_fd_closep(&r->fd);
     free(r);
 }

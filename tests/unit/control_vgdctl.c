@@ -84,7 +84,7 @@ static enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64_t toke
     return VGD_OK;
 }
 
-static bool start_trace(void *user, int *fd, uint32_t picture_ms, const char **why)
+static enum vgd_status start_trace(void *user, int *fd, uint32_t picture_ms, const char **why)
 {
     struct rig *rig = user;
     VGD_AUTO_FD file = vgd_fd_take(fd);
@@ -94,9 +94,9 @@ static bool start_trace(void *user, int *fd, uint32_t picture_ms, const char **w
     }
     if (rig->no_trace != NULL) {
         *why = rig->no_trace;
-        return false;
+        return VGD_LIMIT;
     }
-    return true;
+    return VGD_OK;
 }
 
 static enum vgd_status stop_trace(void *user)

@@ -21,6 +21,7 @@
 #include "recording.h"
 
 #define MS 1000000ull
+#define START_MS 200u
 #define STOP_MS 200u
 
 enum { RUNNING, STOPPING, ENDED, FAILED }; /* of enum vgd_trace_state */
@@ -29,8 +30,9 @@ struct rig {
     struct vgd_loop *loop;
     struct vgd_recording *r;
     bool worker; /* there is one that takes messages */
-    uint32_t starts_count, stops_count, over_count;
+    uint32_t starts_count, stops_count, started_count, over_count;
     struct vgd_link_trace_start start; /* the last one */
+    uint32_t over_count_before;        /* it was started */
     int file;                          /* the worker's */
 };
 
@@ -55,6 +57,13 @@ static bool to_worker(void *user, enum vgd_link_type type, const void *payload, 
     return true;
 }
 
+static void on_started(void *user)
+{
+    struct rig *rig = user;
+    rig->started_count++;
+    cr_assert_eq(rig->over_count, rig->over_count_before, "before the end");
+}
+
 static void on_over(void *user)
 {
     struct rig *rig = user;
@@ -68,8 +77,10 @@ static struct rig *rig_begin(void)
     rig->file = -1;
     rig->worker = true;
     rig->r = vgd_recording_create(&(struct vgd_recording_config){.loop = rig->loop,
+                                                                 .start_ms = START_MS,
                                                                  .stop_ms = STOP_MS,
                                                                  .to_worker = to_worker,
+                                                                 .on_started = on_started,
                                                                  .on_over = on_over,
                                                                  .user = rig});
     cr_assert_not_null(rig->r);
@@ -94,11 +105,17 @@ static int empty_file(void)
 static enum vgd_status begin(struct rig *rig, int fd)
 {
     const char *why = NULL;
+    uint32_t started_count = rig->started_count;
+    rig->over_count_before = rig->over_count;
     enum vgd_status st =
         vgd_recording_start(rig->r, &fd, VGD_RECORDING_PICTURE_MS, rig->worker, &why);
     cr_assert_eq(fd, -1, "it is taken");
-    cr_assert_eq(st == VGD_OK, why == NULL);
-    return st;
+    bool begun = st == VGD_OK || st == VGD_AGAIN;
+    cr_assert_eq(begun, why == NULL);
+    cr_assert(!begun || (st == VGD_AGAIN) == rig->worker,
+              "a worker has to answer, if there is one");
+    cr_assert_eq(rig->started_count, started_count, "not from inside");
+    return begun ? VGD_OK : st;
 }
 
 static enum vgd_status says_all(struct rig *rig, const struct vgd_link_trace_state *m)
@@ -193,6 +210,51 @@ TIDY_TEST(recording, from_start_to_end)
     cr_assert_eq(rig->start.why, VGD_LINK_TRACE_NEW);
     cr_assert_eq(status(rig).records, 0, "counted anew");
     cr_assert_eq(rig->over_count, 1);
+    rig_end(rig);
+}
+
+/* Whoever began it is told once, whatever comes of it. */
+TIDY_TEST(recording, has_started_with_the_first_news)
+{
+    struct rig *rig = rig_begin();
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert_eq(says(rig, RUNNING, 0, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 1, "the worker's first word");
+    cr_assert_eq(says(rig, RUNNING, 0, 1), VGD_OK);
+    cr_assert_eq(says(rig, FAILED, EIO, 1), VGD_OK);
+    cr_assert_eq(rig->started_count, 1);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert_eq(says(rig, FAILED, ENOMEM, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 2, "which may be its last");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_FAILED);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    dies(rig, &killed);
+    cr_assert_eq(rig->started_count, 3, "it waits for another worker");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_WAITING);
+    comes(rig);
+    cr_assert_eq(says(rig, RUNNING, 0, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 3);
+    cr_assert(vgd_recording_stop(rig->r));
+    cr_assert_eq(says(rig, ENDED, 0, 1), VGD_OK);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert(vgd_recording_stop(rig->r), "before it has answered");
+    dies(rig, &killed);
+    cr_assert_eq(rig->started_count, 4);
+    comes(rig);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    uint64_t start_ns = vgd_now_ns();
+    while (rig->started_count == 4 && vgd_now_ns() - start_ns < 20000 * MS) {
+        vgd_loop_turn(rig->loop, 10);
+    }
+    cr_assert_geq(vgd_now_ns() - start_ns, START_MS * MS);
+    cr_assert_eq(rig->started_count, 5, "a worker that says nothing");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_RUNNING);
+    cr_assert_eq(says(rig, RUNNING, 0, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 5);
     rig_end(rig);
 }
 
