@@ -380,3 +380,31 @@ DEVICE_TEST(recorded_file_that_is_over_when_it_is_stopped)
     tape_close(t);
     free(t);
 }
+
+/* What is not recorded of a command's memory is a gap. */
+DEVICE_TEST(recorded_command_that_writes_too_often)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    samples_prepare(&t->b);
+    start(t, VGD_LINK_TRACE_NEW);
+    const uint32_t count = VGD_RECORDER_WRITES_MAX + 3;
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_SUBMIT_3D, CTX);
+    vgd_cmd_submit_3d_encode(&c.w, &(struct vgd_cmd_submit_3d){.size_bytes = count * 14 * 4});
+    for (uint32_t i = 0; i < count; i++) {
+        vgd_virgl_transfer3d_encode(
+            &c.w, &(struct vgd_virgl_transfer3d){.resource = RES_3D,
+                                                 .box = {.w = 4, .h = 1, .d = 1},
+                                                 .direction = VGD_VIRGL_TRANSFER_FROM_HOST});
+    }
+    struct sent s;
+    cmd_send(&t->b, &s, &c);
+    stop(t);
+    cr_assert_eq(t->told.lost_records, 3);
+    cr_assert_eq(t->told.lost_bytes, 3 * 16);
+    cr_assert_eq(t->told.gaps, 1);
+    cr_assert_eq(count_of(t->fd, VGD_TRACE_KIND_GAP), 1);
+    tape_close(t);
+    free(t);
+}
