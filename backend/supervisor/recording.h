@@ -54,6 +54,9 @@ struct vgd_recording_config {
     /** It has ended or failed, whoever began that. May come from inside stop and the worker's
      * calls. */
     void (*on_over)(void *user);
+    /** A thread of its own that closes the descriptor it is given, as long as that takes. NULL: so;
+     * not NULL for tests. */
+    void *(*close_file)(void *fd);
     void *user;
 };
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "fd.h"
@@ -300,7 +301,9 @@ static void rest(struct vgd_trace_writer *w, enum sleep how, int timeout_ms)
 
 static enum vgd_status begin(struct vgd_trace_writer *w)
 {
-    if (!w->resume) {
+    struct stat info;
+    /* Whoever had the file before may have died before its first byte. */
+    if (!w->resume || (fstat(w->fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == 0)) {
         w->start_ns = w->created_ns;
         return vgd_trace_out_begin(w->out, w->fd, w->start_realtime_ns, w->created_ns);
     }

@@ -408,3 +408,22 @@ DEVICE_TEST(recorded_command_that_writes_too_often)
     tape_close(t);
     free(t);
 }
+
+/* A worker died before its first byte: the next one's file begins with that death. */
+DEVICE_TEST(recorded_file_that_is_empty_behind_a_death)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    start(t, VGD_LINK_TRACE_AFTER_DEATH);
+    samples_prepare(&t->b);
+    stop(t);
+    expect_all(t);
+    struct play p;
+    play_open(&p, t->fd);
+    cr_assert(play_next(&p));
+    cr_assert_eq(p.item.record.kind, VGD_TRACE_KIND_WORKER_DEATH);
+    play_past_state(&p, VGD_TRACE_STATE_AFTER_DEATH);
+    play_close(&p);
+    tape_close(t);
+    free(t);
+}
