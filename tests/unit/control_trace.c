@@ -169,6 +169,29 @@ TIDY_TEST(control_trace, what_has_no_use_for_one_closes_it)
     rig_end(rig);
 }
 
+/* The kernel glues what was sent to what was sent behind it with a descriptor. */
+TIDY_TEST(control_trace, it_belongs_to_the_first_line_that_is_read_with_it)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    struct held h = held_begin();
+    cr_assert_eq(send(fd, STATUS_REQUEST, strlen(STATUS_REQUEST), 0),
+                 (ssize_t)strlen(STATUS_REQUEST));
+    send_fds(fd, START_REQUEST, &h.ends[1], 1);
+    cr_assert(is_status(hear(rig, fd)));
+    cr_assert(error_tells(hear(rig, fd), "one descriptor"));
+    cr_assert_eq(rig->traces_count, 0);
+    cr_assert(is_let_go(&h));
+    held_end(&h);
+    h = held_begin();
+    send_fds(fd, START_REQUEST STATUS_REQUEST, &h.ends[1], 1);
+    cr_assert(is_trace(hear(rig, fd)));
+    cr_assert(is_status(hear(rig, fd)));
+    held_end(&h);
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
 TIDY_TEST(control_trace, it_comes_with_any_piece_of_the_line)
 {
     const char *whole = START_REQUEST;
