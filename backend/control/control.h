@@ -29,10 +29,10 @@
  *
  * A client's next request is read when it has its reply. A descriptor belongs to the line that is
  * read with it: with lines sent at once, the first of them, so trace-start is sent alone, when the
- * last reply is there. One that its line has no use for is closed. A client that sends too much without a
- * newline, asks too often, does not read its reply, or says nothing for a time is dropped. Of each
- * client one request is acted on in a turn of the loop, and all clients together have a share of
- * it: what else the loop does goes on. Thread: loop.
+ * last reply is there. One that its line has no use for is closed. A client that sends too much
+ * without a newline, asks too often, does not read its reply, or says nothing for a time is
+ * dropped. Of each client one request is acted on in a turn of the loop, and all clients together
+ * have a share of it: what else the loop does goes on. Thread: loop.
  */
 #ifndef VGD_CONTROL_H
 #define VGD_CONTROL_H
