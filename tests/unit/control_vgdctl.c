@@ -313,11 +313,11 @@ TIDY_TEST(vgdctl, what_is_counted_and_listed)
     cr_assert_eq(RUN(rig, "-c", rig->path, "contexts"), 0, "%s", rig->err);
     cr_assert_str_eq(
         rig->out,
-        "        ID CAPSET IS      SUBMITS   COMMANDS      DRAWS RESOURCES   OBJECTS      BUSY  "
+        "        ID KIND     IS      SUBMITS   COMMANDS      DRAWS RESOURCES   OBJECTS      BUSY  "
         "NAME\n"
-        "         4      2 lost         11          0          0         0         0    2.5 ms  "
+        "         4 virgl2   lost         11          0          0         0         0    2.5 ms  "
         "one\n"
-        "         9      4 live          0          0          0         0         0      0 ns"
+        "         9 venus    live          0          0          0         0         0      0 ns"
         "  t?[2Jwo\n");
     cr_assert_eq(RUN(rig, "-c", rig->path, "errors"), 0, "%s", rig->err);
     cr_assert_str_eq(
