@@ -376,7 +376,7 @@ TIDY_TEST(vgdctl, trace)
     struct rig *rig = rig_begin();
     char file[64];
     struct stat info;
-    (void)snprintf(file, sizeof(file), "%s/guest.vgdt", rig->dir);
+    (void)snprintf(file, sizeof(file), "%s/guest.vgdtrace", rig->dir);
     cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status"), 0, "%s", rig->err);
     cr_assert_str_eq(rig->out, "state: none\n");
     cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status", "--json"), 0);
@@ -392,7 +392,7 @@ TIDY_TEST(vgdctl, trace)
     cr_assert(stat(file, &info) == 0 && info.st_size == 7, "it came to that file");
     cr_assert_eq(info.st_mode & 0777, 0600);
     (void)RUN(rig, "-c", rig->path, "trace", "start", file);
-    assert_failed(rig, "guest.vgdt: it is not empty");
+    assert_failed(rig, "guest.vgdtrace: it is not empty");
     cr_assert(stat(file, &info) == 0 && info.st_size == 7, "untouched");
     cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status"), 0);
     cr_assert_str_eq(rig->out, "state: running\nrecords: 12\n");
@@ -411,7 +411,7 @@ TIDY_TEST(vgdctl, traces_that_do_not_begin_leave_nothing)
     struct rig *rig = rig_begin();
     char file[64];
     struct stat info;
-    (void)snprintf(file, sizeof(file), "%s/guest.vgdt", rig->dir);
+    (void)snprintf(file, sizeof(file), "%s/guest.vgdtrace", rig->dir);
     rig->state = "waiting";
     rig->no_trace = "a recording is running";
     (void)RUN(rig, "-c", rig->path, "trace", "start", file);
