@@ -170,8 +170,9 @@ typedef void (*vgd_gpu_span_fn)(void *user, uint32_t res_id, const struct iovec 
  * Returns how many bytes it did not tell, since one command is worth a limited time: 0 but for
  * streams that name memory of the same resources again and again, or one of more than 256 MiB.
  */
-uint64_t vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, const uint8_t *cmd,
-                           size_t cmd_bytes, vgd_gpu_span_fn fn, void *user);
+uint64_t vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue,
+                               const uint8_t *cmd, size_t cmd_bytes, vgd_gpu_span_fn fn,
+                               void *user);
 
 /** Likewise, what reading @rect of @image, a picture in a blob, reads of guest memory: nothing
  *  where the blob is the host's. */

@@ -54,8 +54,8 @@ struct model_context {
     uint32_t *attached; /* resource ids, in no order; owned */
     uint32_t n_attached, room;
     struct vgd_idmap attached_places; /* in `attached`, counted from 1, instead of objects */
-    bool left_out; /* the user's */
-    void *user;    /* the user's */
+    bool left_out;                    /* the user's */
+    void *user;                       /* the user's */
 };
 
 struct model_scanout {
