@@ -51,6 +51,14 @@ static void quit_due(void *user)
     vgd_loop_quit(vgd->loop, vgd->quit_status);
 }
 
+static void recording_started(void *user)
+{
+    struct vgd *vgd = user;
+    if (vgd->control != NULL) {
+        vgd_control_trace_started(vgd->control);
+    }
+}
+
 static void recording_over(void *user)
 {
     struct vgd *vgd = user;
@@ -375,6 +383,7 @@ static bool prepare(struct vgd *vgd)
     vgd->recording = vgd_recording_create(&(struct vgd_recording_config){
         .loop = vgd->loop,
         .to_worker = recording_to_worker,
+        .on_started = recording_started,
         .on_over = recording_over,
         .user = vgd,
     });

@@ -202,17 +202,17 @@ void vgd_control_session_snapshot(void *user, uint32_t question, enum vgd_status
     }
 }
 
-static bool control_trace_start(void *user, int *fd, uint32_t picture_ms, const char **why)
+static enum vgd_status control_trace_start(void *user, int *fd, uint32_t picture_ms,
+                                           const char **why)
 {
     struct vgd *vgd = user;
     if (vgd->quitting) {
         vgd_fd_closep(fd);
         *why = "this vgd is about to end";
-        return false;
+        return VGD_CLOSED;
     }
     uint32_t ms = picture_ms == VGD_CONTROL_NO_PICTURES ? VGD_LINK_TRACE_NO_PIXELS : picture_ms;
-    return vgd_recording_start(vgd->recording, fd, ms, vgd_worker_process_ready(vgd->worker),
-                               why) == VGD_OK;
+    return vgd_recording_start(vgd->recording, fd, ms, vgd_worker_process_ready(vgd->worker), why);
 }
 
 static enum vgd_status control_trace_stop(void *user)

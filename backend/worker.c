@@ -10,6 +10,7 @@
  */
 #include "worker.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "probe.h"
+#include "trace_writer.h"
 #include "virgl.h"
 
 /* A worker that ends waits for its recording's file so long. */
@@ -193,8 +195,10 @@ static enum vgd_status trace_start(struct worker *w, struct vgd_link_message *ms
             .hold = hold,
             .user = w,
         });
-        if (w->recorder == NULL) {
-            return VGD_NO_MEMORY;
+        if (w->recorder == NULL) { /* the guest goes on without */
+            struct vgd_link_trace_state failed = {.state = VGD_TRACE_FAILED, .error = ENOMEM};
+            trace_state(w, &failed);
+            return VGD_OK;
         }
     }
     enum vgd_status st = vgd_recorder_start(w->recorder, m, w->features, &msg->fds[0]);

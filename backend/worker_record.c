@@ -327,6 +327,8 @@ void vgd_recorder_put_span(void *user, uint32_t res_id, const struct iovec *iov,
             r->writes[i].n_iov = n_iov;
             r->writes[i].offset_bytes = offset_bytes;
             r->writes[i].n_bytes = n_bytes;
+        } else { /* so that a replay knows why it differs */
+            vgd_trace_writer_lose(r->writer, n_bytes);
         }
         return;
     }
@@ -350,8 +352,11 @@ uint64_t vgd_recorder_command(struct vgd_recorder *r, const struct vgd_recorder_
     if (!c->is_cut && !c->is_lost) {
         struct vgd_recorder_spans spans = {
             .recorder = r, .command_id = file_id(r, id), .reason = VGD_TRACE_BACKING_READ};
-        vgd_gpu_command_spans(r->config.gpu, c->queue, c->cmd, c->cmd_bytes, vgd_recorder_put_span,
-                              &spans);
+        uint64_t untold_bytes = vgd_gpu_command_spans(r->config.gpu, c->queue, c->cmd, c->cmd_bytes,
+                                                      vgd_recorder_put_span, &spans);
+        if (untold_bytes != 0) {
+            vgd_trace_writer_lose(r->writer, untold_bytes);
+        }
     }
     uint64_t room_bytes = c->response_room_bytes;
     struct vgd_trace_record record = {

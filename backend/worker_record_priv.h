@@ -16,7 +16,7 @@
  * counting. */
 #define VGD_RECORDER_WRITER_BYTES ((size_t)52 << 20)
 #define VGD_RECORDER_PICTURE_BYTES ((size_t)8 << 20)
-/* Spans that one command writes; more are not recorded. */
+/* Spans that one command writes; more are left out, which makes a gap. */
 #define VGD_RECORDER_WRITES_MAX 64u
 /* The rings are held so long at most: when a recording begins, and when records were lost, which a
  * slow disk can make happen again and again. */

@@ -457,6 +457,8 @@ enum vgd_status vgd_control_create(const struct vgd_control_config *config,
     c->screenshot_ms =
         config->screenshot_ms != 0 ? config->screenshot_ms : VGD_CONTROL_SCREENSHOT_MS;
     c->share = config->share != 0 ? config->share : VGD_CONTROL_SHARE;
+    c->trace_start_ms =
+        config->trace_start_ms != 0 ? config->trace_start_ms : VGD_CONTROL_TRACE_START_MS;
     c->trace_stop_ms =
         config->trace_stop_ms != 0 ? config->trace_stop_ms : VGD_CONTROL_TRACE_STOP_MS;
     c->fd = -1;

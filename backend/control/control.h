@@ -12,7 +12,8 @@
  *     open for reading and writing; a pipe, a stream socket, /dev/null. picture_ms: pixels are
  *     recorded that often at most; 0: always; "none": never; 1000 if it is not there
  *         -> {"v":1,"trace":{"state":"running","why":"","records":0,"bytes_in":0,"bytes_out":0,
- *            "gaps":0,"lost_records":0,"lost_bytes":0,"memory_bytes":0,"seconds":0.0}}
+ *            "gaps":0,"lost_records":0,"lost_bytes":0,"memory_bytes":0,"seconds":0.0}}, when what
+ *            the guest does is recorded; at once if there is no worker, with the state "waiting"
  *     {"v":1,"cmd":"trace-stop"}
  *         -> the same when all is in the file, with the state "ended" or "failed" (and why)
  *     {"v":1,"cmd":"log-level","level":"debug"}
@@ -27,10 +28,11 @@
  *         -> {"v":1,"error":"what is wrong"}
  *
  * A client's next request is read when it has its reply. A descriptor belongs to the line that is
- * read with it; one that this line has no use for is closed. A client that sends too much without a
- * newline, asks too often, does not read its reply, or says nothing for a time is dropped. Of each
- * client one request is acted on in a turn of the loop, and all clients together have a share of
- * it: what else the loop does goes on. Thread: loop.
+ * read with it: with lines sent at once, the first of them, so trace-start is sent alone, when the
+ * last reply is there. One that its line has no use for is closed. A client that sends too much
+ * without a newline, asks too often, does not read its reply, or says nothing for a time is
+ * dropped. Of each client one request is acted on in a turn of the loop, and all clients together
+ * have a share of it: what else the loop does goes on. Thread: loop.
  */
 #ifndef VGD_CONTROL_H
 #define VGD_CONTROL_H
@@ -56,6 +58,7 @@
 #define VGD_CONTROL_IDLE_MS 30000u         /* between requests */
 #define VGD_CONTROL_SLOW_MS 5000u          /* to take a reply */
 #define VGD_CONTROL_SCREENSHOT_MS 5000u    /* for the owner to make one */
+#define VGD_CONTROL_TRACE_START_MS 5000u   /* for the owner to begin a recording */
 #define VGD_CONTROL_TRACE_STOP_MS 12000u   /* for the owner to end a recording */
 #define VGD_CONTROL_PICTURE_MS 1000u       /* if a recording's request does not say */
 #define VGD_CONTROL_PICTURE_MS_MAX 3600000u
@@ -74,8 +77,10 @@ struct vgd_control_ops {
      */
     enum vgd_status (*screenshot)(void *user, uint32_t scanout_idx, uint64_t token);
     /** Record into *@fd, a descriptor of which nothing is known, which is taken. @picture_ms: or
-     * VGD_CONTROL_NO_PICTURES. False: @why, a literal, tells the client. */
-    bool (*trace_start)(void *user, int *fd, uint32_t picture_ms, const char **why);
+     * VGD_CONTROL_NO_PICTURES. VGD_OK: it will be recorded as soon as it can; VGD_AGAIN:
+     * vgd_control_trace_started follows, not from inside. Else @why, a literal, tells the client.
+     */
+    enum vgd_status (*trace_start)(void *user, int *fd, uint32_t picture_ms, const char **why);
     /** VGD_OK: it is over; VGD_AGAIN: vgd_control_trace_stopped follows; VGD_UNSUPPORTED: nothing
      * is recorded. */
     enum vgd_status (*trace_stop)(void *user);
@@ -93,8 +98,8 @@ struct vgd_control_config {
     const char *path;      /* copied */
     struct vgd_control_ops ops;
     void *user;
-    uint32_t idle_ms, slow_ms, screenshot_ms, trace_stop_ms; /* 0: those above */
-    uint32_t share;                                          /* likewise */
+    uint32_t idle_ms, slow_ms, screenshot_ms, trace_start_ms, trace_stop_ms; /* 0: those above */
+    uint32_t share;                                                          /* likewise */
 };
 
 /**
@@ -119,6 +124,8 @@ void vgd_control_destroy(struct vgd_control *c);
 void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vgd_status status,
                                   uint32_t w_px, uint32_t h_px, int *fd);
 
+/** A recording has begun, or will not soon: those who wait for that are told how it is. */
+void vgd_control_trace_started(struct vgd_control *c);
 /** A recording is over: those who wait for that are told. */
 void vgd_control_trace_stopped(struct vgd_control *c);
 

@@ -111,8 +111,10 @@ void vgd_control_screenshot_reply(struct vgd_control *c, uint64_t token, enum vg
 
 /* --- Recordings. --- */
 
-/* Who waits for a recording's end has no token of its own: all have the same news. */
-#define TRACE_TOKEN 0u
+/* Who waits for a recording's end, or its beginning, has no token of its own: all have the same
+ * news. */
+#define TRACE_STOP_TOKEN 0u
+#define TRACE_START_TOKEN UINT64_MAX
 
 static void reply_trace(struct vgd_control_client *client)
 {
@@ -151,10 +153,16 @@ static void do_trace_start(struct vgd_control_client *client, struct json_object
     } else if (!picture_ms_of(request, &picture_ms)) {
         vgd_control_set_error(client,
                               "\"picture_ms\" has to be a number from 0 to 3600000, or \"none\"");
-    } else if (!c->ops.trace_start(c->user, &client->passed_fd, picture_ms, &why)) {
-        vgd_control_set_error(client, why);
     } else {
-        reply_trace(client);
+        enum vgd_status st = c->ops.trace_start(c->user, &client->passed_fd, picture_ms, &why);
+        if (st == VGD_OK) {
+            reply_trace(client);
+        } else if (st == VGD_AGAIN) {
+            vgd_control_wait(client, c->trace_start_ms, "the recording does not begin");
+            client->token = TRACE_START_TOKEN;
+        } else {
+            vgd_control_set_error(client, why);
+        }
     }
 }
 
@@ -167,19 +175,29 @@ static void do_trace_stop(struct vgd_control_client *client, struct json_object 
         reply_trace(client);
     } else if (st == VGD_AGAIN) {
         vgd_control_wait(client, c->trace_stop_ms, "the recording does not end");
-        client->token = TRACE_TOKEN;
+        client->token = TRACE_STOP_TOKEN;
     } else {
         vgd_control_set_error(client, "nothing is recorded");
     }
 }
 
-void vgd_control_trace_stopped(struct vgd_control *c)
+static void reply_to_all(struct vgd_control *c, uint64_t token)
 {
     struct vgd_control_client *client;
-    while ((client = vgd_control_waiting(c, TRACE_TOKEN)) != NULL) {
+    while ((client = vgd_control_waiting(c, token)) != NULL) {
         reply_trace(client);
         vgd_control_wait_over(client);
     }
+}
+
+void vgd_control_trace_started(struct vgd_control *c)
+{
+    reply_to_all(c, TRACE_START_TOKEN);
+}
+
+void vgd_control_trace_stopped(struct vgd_control *c)
+{
+    reply_to_all(c, TRACE_STOP_TOKEN);
 }
 
 /* --- The log. --- */

@@ -67,7 +67,8 @@ enum vgd_status vgd_control_listen(const char *path, const char *who, int backlo
     }
     struct stat info;
     if (lstat(path, &info) != 0 || listen(fd, backlog) != 0) {
-        vgd_log(VGD_LOG_ERROR, who, "%s: %s", path, strerror(errno));
+        /* Not `path`: with its sanitizers gcc 12 takes that to be NULL here. */
+        vgd_log(VGD_LOG_ERROR, who, "%s: %s", place.address.sun_path, strerror(errno));
         (void)unlink(path);
         return VGD_HOST_FAILED;
     }

@@ -40,7 +40,7 @@ struct vgd_control {
     struct vgd_loop *loop;
     struct vgd_control_ops ops;
     void *user;
-    uint32_t idle_ms, slow_ms, screenshot_ms, trace_stop_ms;
+    uint32_t idle_ms, slow_ms, screenshot_ms, trace_start_ms, trace_stop_ms;
     struct vgd_control_place place;
     int fd;
     struct vgd_watch *watch;

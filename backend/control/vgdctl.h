@@ -60,4 +60,8 @@ bool vgdctl_trace(const struct vgdctl_args *args);
 bool vgdctl_log_level(const struct vgdctl_args *args);
 bool vgdctl_top(const struct vgdctl_args *args);
 
+/** What a context is for, by the id of its capset: a name, or "capset N" of at most @out_bytes in
+ * @out. One without an id is OpenGL's, as before there were ids. */
+const char *vgdctl_kind(uint64_t capset_id, char *out, size_t out_bytes);
+
 #endif

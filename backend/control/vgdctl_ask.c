@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,4 +252,14 @@ bool vgdctl_flush(void)
         return false;
     }
     return true;
+}
+
+const char *vgdctl_kind(uint64_t capset_id, char *out, size_t out_bytes)
+{
+    static const char *const names[] = {"virgl", "virgl", "virgl2", NULL, "venus"};
+    if (capset_id < sizeof(names) / sizeof(names[0]) && names[capset_id] != NULL) {
+        return names[capset_id];
+    }
+    (void)snprintf(out, out_bytes, "capset %" PRIu64, capset_id);
+    return out;
 }

@@ -188,14 +188,15 @@ bool vgdctl_errors(const struct vgdctl_args *args)
 static void print_context(struct json_object *ctx)
 {
     char busy[TEXT_BYTES_MAX];
+    char other[TEXT_BYTES_MAX];
     put_duration(busy, u64_of(ctx, "busy_ns"));
     struct json_object *lost = NULL;
     bool is_lost = json_object_object_get_ex(ctx, "lost", &lost) && json_object_get_boolean(lost);
-    (void)printf("%10" PRIu64 " %6" PRIu64 " %-4s %10" PRIu64 " %10" PRIu64 " %10" PRIu64
-                 " %9" PRIu64 " %9" PRIu64 " %9s  ",
-                 u64_of(ctx, "id"), u64_of(ctx, "capset"), is_lost ? "lost" : "live",
-                 u64_of(ctx, "submits"), u64_of(ctx, "commands"), u64_of(ctx, "draws"),
-                 u64_of(ctx, "resources"), u64_of(ctx, "objects"), busy);
+    (void)printf("%10" PRIu64 " %-8s %-4s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9" PRIu64
+                 " %9" PRIu64 " %9s  ",
+                 u64_of(ctx, "id"), vgdctl_kind(u64_of(ctx, "capset"), other, sizeof(other)),
+                 is_lost ? "lost" : "live", u64_of(ctx, "submits"), u64_of(ctx, "commands"),
+                 u64_of(ctx, "draws"), u64_of(ctx, "resources"), u64_of(ctx, "objects"), busy);
     vgdctl_put_clean(stdout, text_of(ctx, "name"));
     (void)putchar('\n');
 }
@@ -252,7 +253,7 @@ bool vgdctl_contexts(const struct vgdctl_args *args)
     } else if (ok && json_object_array_length(contexts) == 0) {
         (void)puts("no contexts");
     } else if (ok) {
-        (void)printf("%10s %6s %-4s %10s %10s %10s %9s %9s %9s  %s\n", "ID", "CAPSET", "IS",
+        (void)printf("%10s %-8s %-4s %10s %10s %10s %9s %9s %9s  %s\n", "ID", "KIND", "IS",
                      "SUBMITS", "COMMANDS", "DRAWS", "RESOURCES", "OBJECTS", "BUSY", "NAME");
         for (size_t i = 0; i < json_object_array_length(contexts); i++) {
             print_context(json_object_array_get_idx(contexts, i));

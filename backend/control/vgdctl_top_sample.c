@@ -151,7 +151,9 @@ static void add_context(struct json_object *from, struct top_sample *out)
     c->busy_ns = number(from, "busy_ns");
     c->lost = json_object_get_boolean(member(from, "lost"));
     text(from, "name", c->name, sizeof(c->name));
-    text(from, "capset", c->capset, sizeof(c->capset));
+    char other[sizeof(c->capset)];
+    (void)snprintf(c->capset, sizeof(c->capset), "%s",
+                   vgdctl_kind(number(from, "capset"), other, sizeof(other)));
 }
 
 static bool contexts(int fd, struct top_sample *out)

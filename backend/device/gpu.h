@@ -157,17 +157,22 @@ void vgd_gpu_bad_chain(struct vgd_gpu *gpu);
 /* --- for recording ---------------------------------------------------------------------------- */
 
 /** Guest memory that a command touches: bytes [@offset_bytes, + @n_bytes) of the backing of
- *  @res_id, whose pages are @iov; borrowed during the call. */
+ *  @res_id, whose pages are @iov; borrowed until the command is executed, which itself changes no
+ *  backing that it writes to. */
 typedef void (*vgd_gpu_span_fn)(void *user, uint32_t res_id, const struct iovec *iov,
                                 uint32_t n_iov, uint64_t offset_bytes, uint64_t n_bytes,
                                 bool is_write);
 /**
  * Tell @fn what the command @cmd, not executed yet, will read and write of guest memory: at least
- * that, and always inside the backing. Also what a stream's own transfers name. Nothing for a
- * command that will be refused. Changes nothing.
+ * that, and always inside the backing. Also what a stream's own transfers name, up to the first
+ * command that is refused. Nothing for a command that will be refused. Changes nothing.
+ *
+ * Returns how many bytes it did not tell, since one command is worth a limited time: 0 but for
+ * streams that name memory of the same resources again and again, or one of more than 256 MiB.
  */
-void vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, const uint8_t *cmd,
-                           size_t cmd_bytes, vgd_gpu_span_fn fn, void *user);
+uint64_t vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue,
+                               const uint8_t *cmd, size_t cmd_bytes, vgd_gpu_span_fn fn,
+                               void *user);
 
 /** Likewise, what reading @rect of @image, a picture in a blob, reads of guest memory: nothing
  *  where the blob is the host's. */

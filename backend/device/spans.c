@@ -18,11 +18,15 @@
 #define SPAN_GAP_BYTES 512u
 /* A transfer of more rows than this is one span, with what lies between them. */
 #define SPAN_ROWS_MAX 4096u
+/* What one command is told of, at most: a stream may name the same memory again and again. */
+#define COMMAND_BYTES_MAX ((uint64_t)256 << 20)
 
 struct spans {
     const struct vgd_gpu *gpu;
     vgd_gpu_span_fn fn;
     void *user;
+    uint64_t left_bytes; /* that may still be told */
+    uint64_t untold_bytes;
 };
 
 /* A box in memory: rows of blocks, in layers. */
@@ -32,45 +36,57 @@ struct area {
     uint64_t n_rows, n_layers; /* not 0 */
 };
 
-static void tell(const struct spans *s, const struct vgd_resource *res, uint64_t offset_bytes,
+static void tell(struct spans *s, const struct vgd_resource *res, uint64_t offset_bytes,
                  uint64_t n_bytes, bool is_write)
 {
     const struct vgd_backing *backing = &res->backing;
     if (backing->iov == NULL || offset_bytes >= backing->size_bytes || n_bytes == 0) {
         return;
     }
-    uint64_t left_bytes = backing->size_bytes - offset_bytes;
-    s->fn(s->user, res->id, backing->iov, backing->n_iov, offset_bytes,
-          n_bytes < left_bytes ? n_bytes : left_bytes, is_write);
+    uint64_t there_bytes = backing->size_bytes - offset_bytes;
+    n_bytes = n_bytes < there_bytes ? n_bytes : there_bytes;
+    if (n_bytes > s->left_bytes) {
+        s->untold_bytes += n_bytes;
+        return;
+    }
+    s->left_bytes -= n_bytes;
+    s->fn(s->user, res->id, backing->iov, backing->n_iov, offset_bytes, n_bytes, is_write);
 }
 
-static void tell_whole(const struct spans *s, const struct vgd_resource *res, bool is_write)
+static void tell_whole(struct spans *s, const struct vgd_resource *res, bool is_write)
 {
     tell(s, res, 0, res->backing.size_bytes, is_write);
 }
 
-/* All numbers in @a come from 32 bits, but for the offset, which is inside the backing: no product
- * of them wraps. */
-static void tell_area(const struct spans *s, const struct vgd_resource *res, const struct area *a,
+/* a * b + c, or UINT64_MAX: further than any memory. */
+static uint64_t reach(uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t sum;
+    return __builtin_mul_overflow(a, b, &sum) || __builtin_add_overflow(sum, c, &sum) ? UINT64_MAX
+                                                                                      : sum;
+}
+
+static void tell_area(struct spans *s, const struct vgd_resource *res, const struct area *a,
                       bool is_write)
 {
-    uint64_t layer_bytes = (a->n_rows - 1) * a->stride_bytes + a->row_bytes;
+    uint64_t layer_bytes = reach(a->n_rows - 1, a->stride_bytes, a->row_bytes);
     bool rows_apart = a->n_rows > 1 && a->stride_bytes > a->row_bytes + SPAN_GAP_BYTES;
     bool layers_apart =
-        a->n_layers > 1 && (rows_apart || a->layer_stride_bytes > layer_bytes + SPAN_GAP_BYTES);
+        a->n_layers > 1 &&
+        (rows_apart || a->layer_stride_bytes > reach(1, layer_bytes, SPAN_GAP_BYTES));
     if ((!rows_apart && !layers_apart) || a->n_rows > SPAN_ROWS_MAX / a->n_layers) {
-        tell(s, res, a->offset_bytes, (a->n_layers - 1) * a->layer_stride_bytes + layer_bytes,
+        tell(s, res, a->offset_bytes, reach(a->n_layers - 1, a->layer_stride_bytes, layer_bytes),
              is_write);
         return;
     }
     for (uint64_t z = 0; z < a->n_layers; z++) {
-        uint64_t at = a->offset_bytes + z * a->layer_stride_bytes;
+        uint64_t at = reach(z, a->layer_stride_bytes, a->offset_bytes);
         if (!rows_apart) {
             tell(s, res, at, layer_bytes, is_write);
             continue;
         }
         for (uint64_t y = 0; y < a->n_rows; y++) {
-            tell(s, res, at + y * a->stride_bytes, a->row_bytes, is_write);
+            tell(s, res, reach(y, a->stride_bytes, at), a->row_bytes, is_write);
         }
     }
 }
@@ -116,7 +132,7 @@ static bool transfer_area(const struct vgd_resource *res, const struct transfer 
     return true;
 }
 
-static void tell_transfer(const struct spans *s, const struct vgd_resource *shape,
+static void tell_transfer(struct spans *s, const struct vgd_resource *shape,
                           const struct vgd_resource *memory, const struct transfer *t,
                           bool is_write)
 {
@@ -131,7 +147,7 @@ static void tell_transfer(const struct spans *s, const struct vgd_resource *shap
     }
 }
 
-static void transfer_2d(const struct spans *s, struct vgd_reader *body)
+static void transfer_2d(struct spans *s, struct vgd_reader *body)
 {
     struct vgd_cmd_transfer_to_host_2d cmd;
     if (vgd_cmd_transfer_to_host_2d_decode(body, &cmd) != VGD_OK) {
@@ -155,8 +171,7 @@ static void transfer_2d(const struct spans *s, struct vgd_reader *body)
     }
 }
 
-static void transfer_3d(const struct spans *s, const struct vgd_ctrl_hdr *hdr,
-                        struct vgd_reader *body)
+static void transfer_3d(struct spans *s, const struct vgd_ctrl_hdr *hdr, struct vgd_reader *body)
 {
     struct vgd_cmd_transfer_host_3d cmd;
     if (vgd_cmd_transfer_host_3d_decode(body, &cmd) != VGD_OK) {
@@ -201,7 +216,7 @@ static struct transfer stream_transfer(const struct vgd_virgl_box *box, uint32_t
 }
 
 /* What other commands do to memory behind resources that they name. */
-static void stream_refs(const struct spans *s, const struct vgd_context *ctx,
+static void stream_refs(struct spans *s, const struct vgd_context *ctx,
                         const struct vgd_command *cmd)
 {
     struct vgd_command_refs refs = vgd_command_refs_of(cmd);
@@ -221,7 +236,17 @@ static void stream_refs(const struct spans *s, const struct vgd_context *ctx,
     }
 }
 
-static void stream_command(const struct spans *s, const struct vgd_context *ctx,
+static bool box_fits(const struct vgd_resource *res, const struct vgd_virgl_box *box,
+                     uint32_t level)
+{
+    struct vgd_cmd_transfer_host_3d t = {
+        .box = {.x = box->x, .y = box->y, .z = box->z, .w = box->w, .h = box->h, .d = box->d},
+        .level = level};
+    return vgd_transfer_box_fits(res, &t);
+}
+
+/* False: the renderer refuses it, and what is behind it. */
+static bool stream_command(struct spans *s, const struct vgd_context *ctx,
                            const struct vgd_command *cmd)
 {
     if (cmd->opcode == VGD_VIRGL_CMD_TRANSFER3D) {
@@ -229,6 +254,9 @@ static void stream_command(const struct spans *s, const struct vgd_context *ctx,
         const struct vgd_resource *res;
         if (vgd_virgl_transfer3d_decode(cmd, &t) == VGD_OK &&
             (res = attached(ctx, t.resource)) != NULL) {
+            if (!box_fits(res, &t.box, t.level)) {
+                return false;
+            }
             struct transfer transfer = stream_transfer(&t.box, t.level, t.stride_bytes,
                                                        t.layer_stride_bytes, t.offset_bytes);
             tell_transfer(s, res, res, &transfer, t.direction != VGD_VIRGL_TRANSFER_TO_HOST);
@@ -239,6 +267,9 @@ static void stream_command(const struct spans *s, const struct vgd_context *ctx,
         if (vgd_virgl_copy_transfer3d_decode(cmd, &t) == VGD_OK &&
             (res = attached(ctx, t.resource)) != NULL &&
             (staging = attached(ctx, t.staging)) != NULL) {
+            if (!box_fits(res, &t.box, t.level)) {
+                return false;
+            }
             struct transfer transfer = stream_transfer(
                 &t.box, t.level, t.stride_bytes, t.layer_stride_bytes, t.staging_offset_bytes);
             tell_transfer(s, res, staging, &transfer,
@@ -247,6 +278,7 @@ static void stream_command(const struct spans *s, const struct vgd_context *ctx,
     } else {
         stream_refs(s, ctx, cmd);
     }
+    return true;
 }
 
 static bool speaks_virgl(const struct vgd_context *ctx)
@@ -255,8 +287,7 @@ static bool speaks_virgl(const struct vgd_context *ctx)
            ctx->capset_id == VGD_CAPSET_VIRGL2;
 }
 
-static void submit_3d(const struct spans *s, const struct vgd_ctrl_hdr *hdr,
-                      struct vgd_reader *body)
+static void submit_3d(struct spans *s, const struct vgd_ctrl_hdr *hdr, struct vgd_reader *body)
 {
     struct vgd_cmd_submit_3d cmd;
     const struct vgd_context *ctx = vgd_context_find(s->gpu, hdr->ctx_id);
@@ -271,15 +302,17 @@ static void submit_3d(const struct spans *s, const struct vgd_ctrl_hdr *hdr,
         vgd_stream_of(&vgd_virgl_stream, (const uint32_t *)(const void *)body->pos,
                       cmd.size_bytes / (uint32_t)sizeof(uint32_t));
     struct vgd_command command;
-    while (vgd_stream_next(&stream, &command)) {
-        stream_command(s, ctx, &command);
+    struct vgd_command_fault fault;
+    while (vgd_stream_next(&stream, &command) &&
+           vgd_command_passes(vgd_command_check(&command, &fault), s->gpu->config.strict_streams) &&
+           stream_command(s, ctx, &command)) {
     }
 }
 
 /* ---- guest memory that is shown ---------------------------------------------------------------
  */
 
-static void tell_picture(const struct spans *s, const struct vgd_resource *res,
+static void tell_picture(struct spans *s, const struct vgd_resource *res,
                          const struct vgd_image *image, struct vgd_rect rect)
 {
     if (rect.w_px == 0 || rect.h_px == 0 || !vgd_rect_fits(rect, image->w_px, image->h_px)) {
@@ -296,7 +329,7 @@ static void tell_picture(const struct spans *s, const struct vgd_resource *res,
     tell_area(s, res, &area, false);
 }
 
-static void set_scanout_blob(const struct spans *s, struct vgd_reader *body)
+static void set_scanout_blob(struct spans *s, struct vgd_reader *body)
 {
     struct vgd_cmd_set_scanout_blob cmd;
     if (vgd_cmd_set_scanout_blob_decode(body, &cmd) != VGD_OK) {
@@ -316,7 +349,7 @@ static void set_scanout_blob(const struct spans *s, struct vgd_reader *body)
     }
 }
 
-static void resource_flush(const struct spans *s, struct vgd_reader *body)
+static void resource_flush(struct spans *s, struct vgd_reader *body)
 {
     struct vgd_cmd_resource_flush cmd;
     if (vgd_cmd_resource_flush_decode(body, &cmd) != VGD_OK) {
@@ -335,7 +368,7 @@ static void resource_flush(const struct spans *s, struct vgd_reader *body)
     }
 }
 
-static void update_cursor(const struct spans *s, struct vgd_reader *body)
+static void update_cursor(struct spans *s, struct vgd_reader *body)
 {
     struct vgd_cmd_update_cursor cmd;
     if (vgd_cmd_update_cursor_decode(body, &cmd) != VGD_OK) {
@@ -351,26 +384,26 @@ void vgd_gpu_picture_spans(const struct vgd_gpu *gpu, uint32_t res_id,
                            const struct vgd_image *image, struct vgd_rect rect, vgd_gpu_span_fn fn,
                            void *user)
 {
-    const struct spans s = {.gpu = gpu, .fn = fn, .user = user};
+    struct spans s = {.gpu = gpu, .fn = fn, .user = user, .left_bytes = COMMAND_BYTES_MAX};
     const struct vgd_resource *res = vgd_resource_find(gpu, res_id);
     if (res != NULL && vgd_blob_is_guest(res)) {
         tell_picture(&s, res, image, rect);
     }
 }
 
-void vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, const uint8_t *cmd,
-                           size_t cmd_bytes, vgd_gpu_span_fn fn, void *user)
+uint64_t vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue,
+                               const uint8_t *cmd, size_t cmd_bytes, vgd_gpu_span_fn fn, void *user)
 {
-    const struct spans s = {.gpu = gpu, .fn = fn, .user = user};
+    struct spans s = {.gpu = gpu, .fn = fn, .user = user, .left_bytes = COMMAND_BYTES_MAX};
     if (cmd_bytes < VGD_CTRL_HDR_SIZE) {
-        return;
+        return 0;
     }
     struct vgd_reader header = vgd_reader_of(cmd, VGD_CTRL_HDR_SIZE);
     struct vgd_reader body = vgd_reader_of(cmd, cmd_bytes);
     struct vgd_ctrl_hdr hdr;
     if (vgd_ctrl_hdr_decode(&header, &hdr) != VGD_OK ||
         (hdr.type == VGD_CMD_UPDATE_CURSOR) != (queue == VGD_QUEUE_CURSOR)) {
-        return;
+        return 0;
     }
     vgd_read_skip(&body, VGD_CTRL_HDR_SIZE);
     switch (hdr.type) {
@@ -396,4 +429,5 @@ void vgd_gpu_command_spans(const struct vgd_gpu *gpu, enum vgd_gpu_queue queue, 
     default:
         break;
     }
+    return s.untold_bytes;
 }

@@ -4,14 +4,15 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "virgl_format.h"
 
 /* Staging buffers: the guest's memory is all there is of them. */
 #define BIND_STAGING (1u << 19)
-/* What the library reads and nobody wants goes here, again and again. */
-#define REFUSE_BYTES 65536u
-#define IOV_MAX_COUNT 8192u
+/* For what the library reads and nobody wants. The library adds lengths in 32 bits: no more fits
+ * into one call. */
+#define REFUSE_BYTES ((size_t)UINT32_MAX)
 
 /* Where the bytes of @box lie. */
 struct layout {
@@ -69,6 +70,15 @@ static bool is_drawn_to(uint32_t format)
     return (masks >> format % 32 & 1) != 0;
 }
 
+/* REFUSE_BYTES of address space to be written and forgotten, for munmap; NULL: none.
+ * Pages come with the first write: those of rows above a box, at most a texture. */
+static uint8_t *refuse_map(void)
+{
+    void *at = mmap(NULL, REFUSE_BYTES, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at != MAP_FAILED ? at : NULL;
+}
+
 /*
  * A texture that the host cannot draw to is read whole by the library, into memory that holds all
  * its layers, and from its first row and column whatever the box says. So the rows above the box
@@ -79,8 +89,6 @@ static enum vgd_status read_by_whole(const struct resource *res, uint32_t level,
                                      const struct vgd_box *box, void *out,
                                      const struct layout *layout, uint32_t stride_bytes)
 {
-    static uint8_t refuse[REFUSE_BYTES];
-    static struct iovec iov[IOV_MAX_COUNT];
     uint32_t block_w, block_h, block_bytes;
     uint32_t level_w = res->w >> level != 0 ? res->w >> level : 1;
     if (box->x != 0 || box->w != level_w || box->d != 1 || stride_bytes != layout->row_bytes ||
@@ -89,23 +97,26 @@ static enum vgd_status read_by_whole(const struct resource *res, uint32_t level,
         return VGD_UNSUPPORTED;
     }
     uint64_t above_bytes = box->y / block_h * layout->row_bytes;
-    int n = 0;
-    for (uint64_t left = above_bytes; left > 0; n++) {
-        if (n == IOV_MAX_COUNT - 2) {
-            return VGD_UNSUPPORTED;
-        }
-        size_t part = left < REFUSE_BYTES ? (size_t)left : REFUSE_BYTES;
-        iov[n] = (struct iovec){.iov_base = refuse, .iov_len = part};
-        left -= part;
+    if (above_bytes > REFUSE_BYTES - layout->n_bytes) {
+        return VGD_UNSUPPORTED;
     }
-    iov[n++] = (struct iovec){.iov_base = out, .iov_len = layout->n_bytes};
-    /* The library adds lengths in 32 bits. */
-    iov[n++] =
-        (struct iovec){.iov_base = refuse, .iov_len = UINT32_MAX - above_bytes - layout->n_bytes};
+    uint8_t *refuse = refuse_map();
+    if (refuse == NULL) {
+        return VGD_UNSUPPORTED;
+    }
+    /* All that is promised is there: nothing of ours is hit, whatever the library writes. */
+    struct iovec iov[] = {
+        {.iov_base = refuse, .iov_len = (size_t)above_bytes},
+        {.iov_base = out, .iov_len = (size_t)layout->n_bytes},
+        {.iov_base = refuse, .iov_len = REFUSE_BYTES - above_bytes - layout->n_bytes},
+    };
+    struct iovec *first = above_bytes != 0 ? iov : iov + 1;
     struct vgd_box from_top = *box;
     from_top.y = 0;
     from_top.h = box->y + box->h;
-    return read_box(res, level, &from_top, stride_bytes, 0, iov, n) == 0 ? VGD_OK : VGD_UNSUPPORTED;
+    int rc = read_box(res, level, &from_top, stride_bytes, 0, first, (int)(iov + 3 - first));
+    (void)munmap(refuse, REFUSE_BYTES);
+    return rc == 0 ? VGD_OK : VGD_UNSUPPORTED;
 }
 
 enum vgd_status vgd_virgl_content_read(struct vgd_render *r, uint32_t res_id, uint32_t level,

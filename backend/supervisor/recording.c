@@ -2,9 +2,10 @@
 #include "recording.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -13,6 +14,7 @@
 
 #define NS_PER_MS 1000000ull
 #define NS_PER_SECOND 1e9
+#define CLOSE_STACK_BYTES 65536u
 #define ERRNO_MAX 4095 /* what the kernel returns as one */
 
 /* What a worker's writer says of itself: enum vgd_trace_state, which is the trace library's. */
@@ -38,6 +40,8 @@ struct vgd_recording {
     uint32_t picture_ms;
     struct vgd_worker_end last_end; /* of the worker that had it before */
     struct vgd_timer *deadline;
+    bool starting; /* on_started is still to come */
+    struct vgd_timer *start_deadline;
     uint64_t start_ns, end_ns;
     struct vgd_link_trace_state earlier; /* sums of workers that are gone */
     struct vgd_link_trace_state now;
@@ -49,6 +53,57 @@ static bool is_over(const struct vgd_recording *r)
            r->state == VGD_RECORDING_FAILED;
 }
 
+/* Once, whichever news comes first. */
+static void started(struct vgd_recording *r)
+{
+    if (r->starting) {
+        r->starting = false;
+        vgd_timer_stop(r->start_deadline);
+        r->config.on_started(r->config.user);
+    }
+}
+
+static void start_deadline_passed(void *user)
+{
+    started(user); /* it goes on, and its state says how far it is */
+}
+
+static void *close_file(void *fd)
+{
+    (void)close((int)(intptr_t)fd);
+    return NULL;
+}
+
+/*
+ * To close a file of a network's, or of a program's, is to write all of it and to wait for that: by
+ * a thread, which nobody waits for, since the guest waits for our loop. A server that never answers
+ * keeps the thread, at most one for each recording. Without a thread the loop does it.
+ */
+static void let_go(struct vgd_recording *r)
+{
+    if (r->fd < 0) {
+        return;
+    }
+    sigset_t all, before;
+    pthread_t thread;
+    pthread_attr_t detached;
+    bool handed_over = false;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
+    if (pthread_attr_init(&detached) == 0) {
+        (void)pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+        (void)pthread_attr_setstacksize(&detached, CLOSE_STACK_BYTES);
+        handed_over =
+            pthread_create(&thread, &detached, r->config.close_file, (void *)(intptr_t)r->fd) == 0;
+        (void)pthread_attr_destroy(&detached);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (handed_over) {
+        r->fd = -1;
+    }
+    vgd_fd_closep(&r->fd);
+}
+
 /* @why: NULL if all is well. */
 static void over(struct vgd_recording *r, const char *why)
 {
@@ -56,7 +111,7 @@ static void over(struct vgd_recording *r, const char *why)
     r->why = why;
     r->end_ns = vgd_now_ns();
     vgd_timer_stop(r->deadline);
-    vgd_fd_closep(&r->fd);
+    let_go(r);
     if (why == NULL) {
         vgd_log(VGD_LOG_INFO, "record", "the recording ended: %llu records, %llu bytes",
                 (unsigned long long)(r->earlier.records + r->now.records),
@@ -65,6 +120,7 @@ static void over(struct vgd_recording *r, const char *why)
         vgd_log(VGD_LOG_WARNING, "record",
                 "the recording failed: %s; what was written before can be read", why);
     }
+    started(r);
     r->config.on_over(r->config.user);
 }
 
@@ -77,9 +133,9 @@ static void deadline_passed(void *user)
 static void give(struct vgd_recording *r)
 {
     struct vgd_link_trace_start m = {.picture_ms = r->picture_ms};
-    struct stat info;
-    /* A worker that died before its first byte was in the file has left nothing to go on with. */
-    if (r->begun && fstat(r->fd, &info) == 0 && info.st_size != 0) {
+    /* Is anything in it? A worker that died early may have left none; whether it has is for the
+     * next one's writer to see, since the file may be slow to say so. */
+    if (r->begun) {
         m.why = r->last_end.replaced ? VGD_LINK_TRACE_AFTER_RESET : VGD_LINK_TRACE_AFTER_DEATH;
         m.generation = r->last_end.generation;
         m.signal = r->last_end.signal;
@@ -126,7 +182,12 @@ enum vgd_status vgd_recording_start(struct vgd_recording *r, int *fd, uint32_t p
     if (worker_served) {
         give(r);
     }
-    return VGD_OK;
+    if (r->state != VGD_RECORDING_RUNNING) {
+        return VGD_OK;
+    }
+    r->starting = true;
+    vgd_timer_start(r->start_deadline, r->config.start_ms * NS_PER_MS);
+    return VGD_AGAIN;
 }
 
 bool vgd_recording_stop(struct vgd_recording *r)
@@ -192,6 +253,9 @@ enum vgd_status vgd_recording_worker_state(struct vgd_recording *r,
     r->now = *m;
     r->heard = true;
     r->unheard_count = 0;
+    if (!last) {
+        started(r); /* else over() tells, with what became of it */
+    }
     if (r->state != VGD_RECORDING_RUNNING && r->state != VGD_RECORDING_STOPPING) {
         if (m->state == WRITER_ENDED) { /* later than we wanted to wait, and whole all the same */
             r->state = VGD_RECORDING_ENDED;
@@ -240,6 +304,7 @@ void vgd_recording_worker_gone(struct vgd_recording *r, const struct vgd_worker_
         over(r, "worker after worker ended as soon as it recorded");
     } else {
         r->state = VGD_RECORDING_WAITING;
+        started(r);
     }
 }
 
@@ -271,9 +336,12 @@ struct vgd_recording *vgd_recording_create(const struct vgd_recording_config *co
     }
     r->config = *config;
     r->config.stop_ms = config->stop_ms != 0 ? config->stop_ms : VGD_RECORDING_STOP_MS;
+    r->config.start_ms = config->start_ms != 0 ? config->start_ms : VGD_RECORDING_START_MS;
+    r->config.close_file = config->close_file != NULL ? config->close_file : close_file;
     r->fd = -1;
     r->deadline = vgd_timer_create(config->loop, deadline_passed, r);
-    if (r->deadline == NULL) {
+    r->start_deadline = vgd_timer_create(config->loop, start_deadline_passed, r);
+    if (r->deadline == NULL || r->start_deadline == NULL) {
         vgd_recording_destroy(r);
         return NULL;
     }
@@ -286,6 +354,7 @@ void vgd_recording_destroy(struct vgd_recording *r)
         return;
     }
     vgd_timer_destroy(&r->deadline);
-    vgd_fd_closep(&r->fd);
+    vgd_timer_destroy(&r->start_deadline);
+    let_go(r);
     free(r);
 }

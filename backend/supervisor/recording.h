@@ -22,6 +22,7 @@
 #include "loop.h"
 #include "worker_process.h"
 
+#define VGD_RECORDING_START_MS 3000u /* for the worker to say that it records */
 #define VGD_RECORDING_STOP_MS 10000u /* for the worker to write what it has */
 #define VGD_RECORDING_PICTURE_MS 1000u
 /* So many workers in a row that end with the file and without a word of it: then the guest goes on
@@ -41,13 +42,21 @@ struct vgd_recording;
 
 struct vgd_recording_config {
     struct vgd_loop *loop; /* borrowed */
+    uint32_t start_ms;     /* 0: VGD_RECORDING_START_MS */
     uint32_t stop_ms;      /* 0: VGD_RECORDING_STOP_MS */
     /** As vgd_worker_process_send, to the worker that there is now. */
     bool (*to_worker)(void *user, enum vgd_link_type type, const void *payload, size_t n_bytes,
                       const int *fds, uint32_t n_fds);
+    /** Behind a start that gave VGD_AGAIN, once, and before on_over: the worker records, or it has
+     * come to something else (the state says to what), or start_ms are over. Not from inside
+     * start. */
+    void (*on_started)(void *user);
     /** It has ended or failed, whoever began that. May come from inside stop and the worker's
      * calls. */
     void (*on_over)(void *user);
+    /** A thread of its own that closes the descriptor it is given, as long as that takes. NULL: so;
+     * not NULL for tests. */
+    void *(*close_file)(void *fd);
     void *user;
 };
 
@@ -64,7 +73,9 @@ void vgd_recording_destroy(struct vgd_recording *r);
  *                 else it begins with vgd_recording_worker_told
  * @why            untouched if it starts; else a literal, for the user
  *
- * VGD_RANGE: the file; VGD_LIMIT: there is one running, or one's last bytes are still on their way.
+ * VGD_OK: it waits for a worker; VGD_AGAIN: one was given the file, on_started follows, and what
+ * the guest does from there on is recorded. VGD_RANGE: the file; VGD_LIMIT: there is one running,
+ * or one's last bytes are still on their way.
  */
 VGD_MUST_CHECK enum vgd_status vgd_recording_start(struct vgd_recording *r, int *fd,
                                                    uint32_t picture_ms, bool worker_served,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "fd.h"
@@ -113,6 +114,16 @@ static void wake_for_put(struct vgd_trace_writer *w, uint64_t used_bytes)
     }
 }
 
+static void lose_locked(struct vgd_trace_writer *w, uint64_t data_bytes, uint64_t now_ns)
+{
+    if (!w->lost_lately) {
+        w->lost_lately = true;
+        atomic_store(&w->lost_since_ns, now_ns);
+    }
+    (void)atomic_fetch_add(&w->lost_bytes, data_bytes);
+    (void)atomic_fetch_add(&w->lost_records, 1); /* last: who sees it sees the others */
+}
+
 static bool put_locked(struct vgd_trace_writer *w, const struct vgd_trace_record *record,
                        const struct iovec *iov, size_t n_iov, size_t offset_bytes,
                        size_t data_bytes)
@@ -126,12 +137,7 @@ static bool put_locked(struct vgd_trace_writer *w, const struct vgd_trace_record
     uint64_t free_bytes = w->buffer_bytes - used_bytes;
     if (data_bytes > VGD_TRACE_DATA_MAX || free_bytes < sizeof(struct entry) ||
         data_bytes + ENTRY_ALIGN > free_bytes - sizeof(struct entry)) {
-        if (!w->lost_lately) {
-            w->lost_lately = true;
-            atomic_store(&w->lost_since_ns, now_ns);
-        }
-        (void)atomic_fetch_add(&w->lost_bytes, data_bytes);
-        (void)atomic_fetch_add(&w->lost_records, 1); /* last: who sees it sees the others */
+        lose_locked(w, data_bytes, now_ns);
         wake_for_put(w, used_bytes);
         return false;
     }
@@ -168,6 +174,15 @@ bool vgd_trace_writer_put(struct vgd_trace_writer *w, const struct vgd_trace_rec
     bool taken = put_locked(w, record, iov, n_iov, offset_bytes, data_bytes);
     (void)pthread_mutex_unlock(&w->put_lock);
     return taken;
+}
+
+void vgd_trace_writer_lose(struct vgd_trace_writer *w, uint64_t data_bytes)
+{
+    (void)pthread_mutex_lock(&w->put_lock);
+    if (!w->refuse && !atomic_load(&w->over)) {
+        lose_locked(w, data_bytes, vgd_now_ns());
+    }
+    (void)pthread_mutex_unlock(&w->put_lock);
 }
 
 size_t vgd_trace_writer_room_bytes(struct vgd_trace_writer *w)
@@ -286,7 +301,9 @@ static void rest(struct vgd_trace_writer *w, enum sleep how, int timeout_ms)
 
 static enum vgd_status begin(struct vgd_trace_writer *w)
 {
-    if (!w->resume) {
+    struct stat info;
+    /* Whoever had the file before may have died before its first byte. */
+    if (!w->resume || (fstat(w->fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == 0)) {
         w->start_ns = w->created_ns;
         return vgd_trace_out_begin(w->out, w->fd, w->start_realtime_ns, w->created_ns);
     }

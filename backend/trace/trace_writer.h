@@ -98,6 +98,9 @@ bool vgd_trace_writer_put(struct vgd_trace_writer *writer, const struct vgd_trac
                           const struct iovec *iov, size_t n_iov, size_t offset_bytes,
                           size_t data_bytes);
 
+/** A record with @data_bytes of data is left out: as if it had not fitted. Any thread. */
+void vgd_trace_writer_lose(struct vgd_trace_writer *writer, uint64_t data_bytes);
+
 /** How many bytes of data a record may have to fit now. Another thread's records can take them. Any
  *  thread. */
 size_t vgd_trace_writer_room_bytes(struct vgd_trace_writer *writer);

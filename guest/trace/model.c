@@ -189,6 +189,7 @@ static void remove_context(struct model *m, struct model_context *ctx)
     }
     drop(m, &ctx->create);
     free(ctx->attached);
+    vgd_idmap_finish(&ctx->attached_places);
     free(ctx);
 }
 
@@ -309,23 +310,37 @@ static void take_ctx_create(struct model *m, uint64_t id, const struct vgd_ctrl_
     }
 }
 
+bool model_is_attached(const struct model_context *ctx, uint32_t res_id)
+{
+    return vgd_idmap_find(&ctx->attached_places, res_id) != NULL;
+}
+
+static void detach(struct model_context *ctx, uint32_t res_id)
+{
+    uintptr_t place = (uintptr_t)vgd_idmap_remove(&ctx->attached_places, res_id);
+    if (place == 0) {
+        return;
+    }
+    uint32_t last_id = ctx->attached[--ctx->n_attached];
+    if (last_id != res_id) {
+        ctx->attached[place - 1] = last_id;
+        (void)vgd_idmap_remove(&ctx->attached_places, last_id);
+        /* Has room: two are gone. */
+        (void)!vgd_idmap_add(&ctx->attached_places, last_id, (void *)place);
+    }
+}
+
 static void take_ctx_resource(struct model *m, const struct vgd_ctrl_hdr *hdr, uint32_t res_id)
 {
     struct model_context *ctx = model_context(m, hdr->ctx_id);
     if (ctx == NULL) {
         return;
     }
-    uint32_t at = 0;
-    while (at < ctx->n_attached && ctx->attached[at] != res_id) {
-        at++;
-    }
     if (hdr->type == VGD_CMD_CTX_DETACH_RESOURCE) {
-        if (at < ctx->n_attached) {
-            ctx->attached[at] = ctx->attached[--ctx->n_attached];
-        }
+        detach(ctx, res_id);
         return;
     }
-    if (at < ctx->n_attached) {
+    if (model_is_attached(ctx, res_id)) {
         return;
     }
     if (ctx->n_attached == ctx->room) {
@@ -338,6 +353,11 @@ static void take_ctx_resource(struct model *m, const struct vgd_ctrl_hdr *hdr, u
         }
         ctx->attached = bigger;
         ctx->room = room;
+    }
+    uintptr_t place = ctx->n_attached + 1;
+    if (vgd_idmap_add(&ctx->attached_places, res_id, (void *)place) != VGD_OK) {
+        m->overflow_count++;
+        return;
     }
     ctx->attached[ctx->n_attached++] = res_id;
 }

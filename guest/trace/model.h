@@ -53,8 +53,9 @@ struct model_context {
     struct model_command create;
     uint32_t *attached; /* resource ids, in no order; owned */
     uint32_t n_attached, room;
-    bool left_out; /* the user's */
-    void *user;    /* the user's */
+    struct vgd_idmap attached_places; /* in `attached`, counted from 1, instead of objects */
+    bool left_out;                    /* the user's */
+    void *user;                       /* the user's */
 };
 
 struct model_scanout {
@@ -100,5 +101,8 @@ uint32_t model_named_resource(const uint8_t *bytes, size_t n_bytes);
 /** Where the entries of an ATTACH_BACKING or CREATE_BLOB begin, and how many there are whole; false
  *  for other commands. */
 bool model_entries(const uint8_t *bytes, size_t n_bytes, size_t *out_at, uint32_t *out_n);
+
+/** Is resource @res_id attached to it? */
+bool model_is_attached(const struct model_context *ctx, uint32_t res_id);
 
 #endif

@@ -21,12 +21,7 @@ struct blob_stream {
 static bool has_resource(void *user, uint32_t res_id)
 {
     const struct model_context *ctx = user;
-    for (uint32_t i = 0; i < ctx->n_attached; i++) {
-        if (ctx->attached[i] == res_id) {
-            return true;
-        }
-    }
-    return false;
+    return model_is_attached(ctx, res_id);
 }
 
 static bool is_virgl(const struct model_context *ctx)

@@ -135,6 +135,8 @@ static bool lets_go(uint32_t type)
 static uint8_t opcode_facts[256];
 enum { FACT_KNOWN = 1, FACT_BACKING = 2 };
 
+/* By opcode: which memory a command touches does not depend on the kind of object that it makes,
+ * since no object is made from a resource's memory. */
 static bool touches_backing(const struct vgd_command *cmd)
 {
     uint8_t *facts = &opcode_facts[cmd->opcode];

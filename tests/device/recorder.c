@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's recorder: what it writes of commands is what went by, whatever the file does. */
 #include "tape.h"
+#include "worker_record_priv.h"
 
 DEVICE_TEST(recorded_commands_and_answers_are_those_that_went_by)
 {
@@ -355,6 +356,74 @@ DEVICE_TEST(recorded_starts_that_cannot_be)
     cr_assert_eq(t->told.state, VGD_TRACE_FAILED);
     cr_assert_eq(t->told.error, EEXIST);
     vgd_recorder_stop(t->r); /* idle: nothing */
+    tape_close(t);
+    free(t);
+}
+
+/* The file was over before anybody looked: the look that was due then has nothing to look at. */
+DEVICE_TEST(recorded_file_that_is_over_when_it_is_stopped)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    cr_assert_eq(pwrite(t->fd, "no trace", 8, 0), 8);
+    start_on(t, t->fd, VGD_LINK_TRACE_NEW);
+    cr_assert(vgd_recorder_active(t->r));
+    cr_assert(vgd_trace_writer_wait(t->r->writer, ENDS_WITHIN_NS / 1000000));
+    vgd_recorder_stop(t->r);
+    cr_assert_eq(t->told.state, VGD_TRACE_FAILED, "the stop itself finds it over");
+    uint32_t told_count = t->told_count;
+    uint64_t end_ns = vgd_now_ns() + 2 * VGD_LINK_TRACE_STATE_MS * UINT64_C(1000000);
+    while (vgd_now_ns() < end_ns) {
+        vgd_loop_turn(t->loop, 50);
+    }
+    cr_assert_eq(t->told_count, told_count, "said once");
+    tape_close(t);
+    free(t);
+}
+
+/* What is not recorded of a command's memory is a gap. */
+DEVICE_TEST(recorded_command_that_writes_too_often)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    samples_prepare(&t->b);
+    start(t, VGD_LINK_TRACE_NEW);
+    const uint32_t count = VGD_RECORDER_WRITES_MAX + 3;
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_SUBMIT_3D, CTX);
+    vgd_cmd_submit_3d_encode(&c.w, &(struct vgd_cmd_submit_3d){.size_bytes = count * 14 * 4});
+    for (uint32_t i = 0; i < count; i++) {
+        vgd_virgl_transfer3d_encode(
+            &c.w, &(struct vgd_virgl_transfer3d){.resource = RES_3D,
+                                                 .box = {.w = 4, .h = 1, .d = 1},
+                                                 .direction = VGD_VIRGL_TRANSFER_FROM_HOST});
+    }
+    struct sent s;
+    cmd_send(&t->b, &s, &c);
+    stop(t);
+    cr_assert_eq(t->told.lost_records, 3);
+    cr_assert_eq(t->told.lost_bytes, 3 * 16);
+    cr_assert_eq(t->told.gaps, 1);
+    cr_assert_eq(count_of(t->fd, VGD_TRACE_KIND_GAP), 1);
+    tape_close(t);
+    free(t);
+}
+
+/* A worker died before its first byte: the next one's file begins with that death. */
+DEVICE_TEST(recorded_file_that_is_empty_behind_a_death)
+{
+    struct tape *t = malloc(sizeof(*t));
+    tape_open(t);
+    start(t, VGD_LINK_TRACE_AFTER_DEATH);
+    samples_prepare(&t->b);
+    stop(t);
+    expect_all(t);
+    struct play p;
+    play_open(&p, t->fd);
+    cr_assert(play_next(&p));
+    cr_assert_eq(p.item.record.kind, VGD_TRACE_KIND_WORKER_DEATH);
+    play_past_state(&p, VGD_TRACE_STATE_AFTER_DEATH);
+    play_close(&p);
     tape_close(t);
     free(t);
 }

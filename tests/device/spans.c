@@ -20,6 +20,7 @@ struct told {
         bool is_write;
     } spans[SPANS_MAX];
     uint32_t count;
+    uint64_t bytes, untold_bytes;
 };
 
 static void on_span(void *user, uint32_t res_id, const struct iovec *iov, uint32_t n_iov,
@@ -40,13 +41,15 @@ static void on_span(void *user, uint32_t res_id, const struct iovec *iov, uint32
         t->spans[t->count].is_write = is_write;
     }
     t->count++;
+    t->bytes += n_bytes;
 }
 
 static struct told spans_of(struct bench *b, const struct cmd *c, enum vgd_gpu_queue queue)
 {
     struct told t = {0};
     cr_assert_eq(c->w.status, VGD_OK);
-    vgd_gpu_command_spans(b->gpu, queue, c->bytes, vgd_writer_used(&c->w), on_span, &t);
+    t.untold_bytes =
+        vgd_gpu_command_spans(b->gpu, queue, c->bytes, vgd_writer_used(&c->w), on_span, &t);
     return t;
 }
 
@@ -369,6 +372,81 @@ DEVICE_TEST(spans_of_streams)
     /* Nothing for a context that is lost. */
     vgd_gpu_context_lost(b.gpu, CTX);
     cr_expect_eq(stream_spans(&b, &s).count, 0);
+    bench_close(&b);
+}
+
+/* What is behind the command that the renderer stops at is not told. */
+DEVICE_TEST(spans_of_streams_end_with_what_is_refused)
+{
+    struct bench b;
+    open_prepared(&b);
+    make_3d(&b, RES, 2, 1, 64, 32, 1, 1, LOW_GPA);
+    make_3d(&b, STAGING, 0, 64, STAGING_BYTES, 1, 1, 1, HIGH_GPA);
+    const struct vgd_virgl_transfer3d good = {
+        .resource = RES, .box = {.w = 64, .h = 1, .d = 1}, .direction = VGD_VIRGL_TRANSFER_TO_HOST};
+    struct vgd_virgl_transfer3d bad = good;
+    struct vgd_virgl_copy_transfer3d copy = {
+        .resource = RES, .box = {.w = 65, .h = 1, .d = 1}, .staging = STAGING};
+    struct stream s;
+    struct told told;
+    for (unsigned i = 0; i < 5; i++) {
+        stream_begin(&s);
+        vgd_virgl_transfer3d_encode(&s.c.w, &good);
+        bad = good;
+        bad.box.x = i == 0 ? 1 : 0;
+        bad.box.y = i == 1 ? 32 : 0;
+        bad.level = i == 2 ? 1 : 0;
+        if (i < 3) {
+            vgd_virgl_transfer3d_encode(&s.c.w, &bad);
+        } else if (i == 3) {
+            vgd_virgl_copy_transfer3d_encode(&s.c.w, &copy);
+        } else {
+            vgd_write_le32(&s.c.w, VGD_VIRGL_CMD_DRAW_VBO); /* without a body */
+        }
+        vgd_virgl_transfer3d_encode(&s.c.w, &good);
+        told = stream_spans(&b, &s);
+        cr_expect_str_eq(text_of(&told), "40r:0+256", "%u: %s", i, text_of(&told));
+        cr_expect_eq(told.untold_bytes, 0);
+    }
+    bench_close(&b);
+}
+
+/* A command that names the same memory again and again; strides whose product wraps. */
+DEVICE_TEST(spans_are_bounded)
+{
+    struct bench b;
+    open_prepared(&b);
+    make_3d(&b, STAGING, 0, 64, STAGING_BYTES, 1, 1, 1, HIGH_GPA);
+    const uint32_t count = 3000;
+    uint32_t stream_bytes = count * 8;
+    size_t n_bytes = VGD_CTRL_HDR_SIZE + 8 + stream_bytes;
+    uint8_t *bytes = calloc(1, n_bytes);
+    cr_assert_not_null(bytes);
+    struct vgd_writer w = vgd_writer_of(bytes, n_bytes);
+    vgd_ctrl_hdr_encode(&w, &(struct vgd_ctrl_hdr){.type = VGD_CMD_SUBMIT_3D, .ctx_id = CTX});
+    vgd_cmd_submit_3d_encode(&w, &(struct vgd_cmd_submit_3d){.size_bytes = stream_bytes});
+    for (uint32_t i = 0; i < count; i++) {
+        vgd_virgl_get_memory_info_encode(&w,
+                                         &(struct vgd_virgl_get_memory_info){.resource = STAGING});
+    }
+    cr_assert_eq(w.status, VGD_OK);
+    cr_assert_eq(vgd_writer_used(&w), n_bytes);
+    struct told told = {0};
+    told.untold_bytes =
+        vgd_gpu_command_spans(b.gpu, VGD_QUEUE_CONTROL, bytes, n_bytes, on_span, &told);
+    cr_expect_eq(told.bytes, (uint64_t)256 << 20);
+    cr_expect_eq(told.bytes + told.untold_bytes, (uint64_t)count * STAGING_BYTES);
+    free(bytes);
+
+    make_3d(&b, RES, 2, 1, 64, 32, 1, 1, LOW_GPA);
+    struct cmd c;
+    cmd_begin(&c, VGD_CMD_TRANSFER_TO_HOST_3D, CTX);
+    vgd_cmd_transfer_host_3d_encode(
+        &c.w, &(struct vgd_cmd_transfer_host_3d){.box = {.w = 64, .h = 32, .d = 1},
+                                                 .resource_id = RES,
+                                                 .stride_bytes = UINT32_MAX});
+    told = spans_of(&b, &c, VGD_QUEUE_CONTROL);
+    cr_expect_str_eq(text_of(&told), "40r:0+256", "%s", text_of(&told));
     bench_close(&b);
 }
 

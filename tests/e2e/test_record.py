@@ -36,7 +36,7 @@ def count(lines, word):
 def test_record_in_mid_life():
     """vgdctl trace start, some seconds of drawing, stop: the guest goes on, and vgd-trace reads the file."""
     with guest() as (machine, backend):
-        path = str(machine.folder / "guest.vgdt")
+        path = str(machine.folder / "guest.vgdtrace")
         check(status(backend) is None, "nothing has been recorded yet")
         drawing = start_drawing(machine, 20)
         before = backend.worker()
@@ -72,7 +72,7 @@ def test_record_in_mid_life():
 def test_record_from_boot_over_a_reboot():
     """vgd --record: one file from the first command to the last, over the guest's boots; the VMM's end ends it."""
     with tempfile.TemporaryDirectory(prefix="vgd-record.") as folder:
-        path = os.path.join(folder, "guest.vgdt")
+        path = os.path.join(folder, "guest.vgdtrace")
         with guest(backend_args=["--record=" + path]) as (machine, backend):
             check_screen(machine)
             seen = status(backend)
@@ -100,7 +100,7 @@ def test_record_from_boot_over_a_reboot():
 def test_record_ends_with_a_full_disk():
     """A recording that its file does not take ends; the guest draws on."""
     with guest() as (machine, backend):
-        path = str(machine.folder / "guest.vgdt")
+        path = str(machine.folder / "guest.vgdtrace")
         drawing = start_drawing(machine, 15)
         worker = backend.worker()
         check(backend.ctl("trace", "start", path, "--pictures", "0").returncode == 0, "trace start")

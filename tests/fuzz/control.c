@@ -120,15 +120,18 @@ static enum vgd_status screenshot(void *user, uint32_t scanout_idx, uint64_t tok
     return VGD_OK;
 }
 
-static bool trace_start(void *user, int *fd, uint32_t picture_ms, const char **why)
+static enum vgd_status trace_start(void *user, int *fd, uint32_t picture_ms, const char **why)
 {
     (void)user;
     assert(picture_ms <= VGD_CONTROL_PICTURE_MS_MAX || picture_ms == VGD_CONTROL_NO_PICTURES);
     assert(*fd >= 0 && (fcntl(*fd, F_GETFD) & FD_CLOEXEC) != 0);
     vgd_fd_closep(fd);
     *why = "not now";
-    s.tracing = s.tracing || (s.mood & 4) == 0;
-    return (s.mood & 4) == 0;
+    if ((s.mood & 4) != 0) {
+        return VGD_LIMIT;
+    }
+    s.tracing = true;
+    return (s.mood & 16) != 0 ? VGD_AGAIN : VGD_OK;
 }
 
 static enum vgd_status trace_stop(void *user)
@@ -435,8 +438,11 @@ static void step(uint8_t op)
         }
         break;
     case 13:
-        s.tracing = false;
-        vgd_control_trace_stopped(s.control);
+        vgd_control_trace_started(s.control); /* before its end, or when nobody began one */
+        if ((s.mood & 32) == 0) {
+            s.tracing = false;
+            vgd_control_trace_stopped(s.control);
+        }
         break;
     case 14:
         own_clock_advance(500 * NS_PER_MS * (1u + u8()));

@@ -530,18 +530,6 @@ static bool vgdctl(const char *word, const char *file)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* The answer to "start" comes when the file is on its way to the worker, so what is done at once
- * may be before the recording. */
-static bool start_recording(void)
-{
-    bool ok = vgdctl("start", t.file);
-    for (unsigned i = 0; i < 50; i++) {
-        vgd_guest_gpu_turn(t.s.gpu, 10);
-        sleep_ms(10);
-    }
-    return ok;
-}
-
 /* Does the state have @texels of resource @res_id, and @pages of its memory? */
 static bool state_has(uint32_t res_id, const uint8_t *texels, const uint8_t *pages)
 {
@@ -605,7 +593,7 @@ static void mid_life(void)
     bool set = set_texels(3, &t.backings[2], texels[0], pages[0]) &&
                (!t.virgl || set_texels(TEXTURE, &t.backings[RESOURCES], texels[1], pages[1]));
     forget_acts();
-    bool ok = set && start_recording() && live(ROUNDS / 3);
+    bool ok = set && vgdctl("start", t.file) && live(ROUNDS / 3);
     (void)tap_ok(ok && vgdctl("stop", NULL), "a recording in mid-life", NULL);
     forget_acts();
     ok = live(5); /* none of this is in it */
@@ -625,7 +613,7 @@ static void mid_life_commands(void)
         return;
     }
     forget_acts();
-    bool ok = start_recording() && live(ROUNDS / 3) && vgdctl("stop", NULL);
+    bool ok = vgdctl("start", t.file) && live(ROUNDS / 3) && vgdctl("stop", NULL);
     const char *why = compare();
     (void)tap_ok(ok && why[0] == '\0', "what follows the state is what the guest did", "%s", why);
     forget_acts();
@@ -660,7 +648,7 @@ int main(int argc, char **argv)
     if (mkdtemp(t.dir) == NULL) {
         return 2;
     }
-    (void)snprintf(t.file, sizeof(t.file), "%s/guest.vgdt", t.dir);
+    (void)snprintf(t.file, sizeof(t.file), "%s/guest.vgdtrace", t.dir);
     (void)snprintf(t.socket, sizeof(t.socket), "%s/control", t.dir);
     from_the_beginning();
     mid_life_commands();

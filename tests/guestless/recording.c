@@ -364,7 +364,7 @@ int main(int argc, char **argv)
     if (mkdtemp(t.dir) == NULL) {
         return 2;
     }
-    (void)snprintf(t.file, sizeof(t.file), "%s/guest.vgdt", t.dir);
+    (void)snprintf(t.file, sizeof(t.file), "%s/guest.vgdtrace", t.dir);
     (void)snprintf(t.socket, sizeof(t.socket), "%s/control", t.dir);
     from_the_beginning();
     in_mid_life();

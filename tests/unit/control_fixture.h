@@ -37,6 +37,7 @@ struct rig {
     int fd; /* a descriptor that came with a reply */
 
     const char *no_trace; /* why none is begun; NULL: it is */
+    bool trace_later;     /* and its worker has still to say so */
     uint32_t traces_count, picture_ms;
     int trace_fd;               /* that one was begun with */
     enum vgd_status trace_stop; /* what stopping one gives */
@@ -76,7 +77,8 @@ static inline enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64
     return VGD_OK;
 }
 
-static inline bool start_trace(void *user, int *fd, uint32_t picture_ms, const char **why)
+static inline enum vgd_status start_trace(void *user, int *fd, uint32_t picture_ms,
+                                          const char **why)
 {
     struct rig *rig = user;
     rig->traces_count++;
@@ -85,8 +87,9 @@ static inline bool start_trace(void *user, int *fd, uint32_t picture_ms, const c
     rig->trace_fd = vgd_fd_take(fd);
     if (rig->no_trace != NULL) {
         *why = rig->no_trace;
+        return VGD_LIMIT;
     }
-    return rig->no_trace == NULL;
+    return rig->trace_later ? VGD_AGAIN : VGD_OK;
 }
 
 static inline enum vgd_status stop_trace(void *user)
@@ -151,6 +154,7 @@ static inline struct vgd_control_config config_of(struct rig *rig)
         .idle_ms = 1000,
         .slow_ms = 500,
         .screenshot_ms = 500,
+        .trace_start_ms = 500,
         .trace_stop_ms = 500,
         .share = rig->share != 0 ? rig->share : UINT32_MAX, /* the loop is theirs */
     };

@@ -58,13 +58,13 @@ static const char plain_counters[] =
     "llu60,"
     "\"worker\":{\"starts\":3,\"deaths\":2,\"pid\":77}}}\n";
 static const char plain_contexts[] =
-    "{\"v\":1,\"contexts\":[{\"id\":1,\"capset\":\"virgl2\",\"name\":\"idle\",\"lost\":false,"
+    "{\"v\":1,\"contexts\":[{\"id\":1,\"capset\":0,\"name\":\"idle\",\"lost\":false,"
     "\"submits\":5,\"submit_bytes\":1,\"draws\":5,\"commands\":9,\"resources\":1,\"objects\":2,"
     "\"state_bytes\":2048,\"busy_ns\":5},"
-    "{\"id\":2,\"capset\":\"venus\",\"name\":\"gone\",\"lost\":true,\"submits\":0,\"draws\":0,"
+    "{\"id\":2,\"capset\":4,\"name\":\"gone\",\"lost\":true,\"submits\":0,\"draws\":0,"
     "\"resources\":0,\"objects\":0,\"state_bytes\":0,\"busy_ns\":0}],\"next\":2}\n";
 static const char rest_contexts[] =
-    "{\"v\":1,\"contexts\":[{\"id\":9,\"capset\":\"virgl2\",\"name\":\"glmark2\\u001b[2J\\u009b\","
+    "{\"v\":1,\"contexts\":[{\"id\":9,\"capset\":2,\"name\":\"glmark2\\u001b[2J\\u009b\","
     "\"lost\":false,\"submits\":%1$llu20,\"draws\":%1$llu250,\"commands\":9,\"resources\":31,"
     "\"objects\":17,\"state_bytes\":10240,\"busy_ns\":%1$llu500000000}],\"next\":null}\n";
 static const char plain_errors[] =
@@ -242,6 +242,14 @@ TIDY_TEST(top, once_to_the_unit)
     const char *busy = strstr(rig->out, "     9 glmark2?[2J");
     const char *idle = strstr(rig->out, "     1 idle");
     cr_assert(busy != NULL && idle != NULL && busy < idle, "%s", rig->out);
+    const char *gone = strstr(rig->out, "     2 gone");
+    const char *ends[] = {"virgl2 ", "virgl ", "venus "};
+    const char *const lines[] = {busy, idle, gone};
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_not_null(lines[i]);
+        const char *kind = strstr(lines[i], ends[i]);
+        cr_assert(kind != NULL && kind < strchr(lines[i], '\n'), "%s", rig->out);
+    }
     assert_has(rig, "   1.0k       100  100.0        31       17   10.0 KiB\n");
     assert_has(rig, " lost\n");
     assert_has(rig,

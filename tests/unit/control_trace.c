@@ -169,6 +169,29 @@ TIDY_TEST(control_trace, what_has_no_use_for_one_closes_it)
     rig_end(rig);
 }
 
+/* The kernel glues what was sent to what was sent behind it with a descriptor. */
+TIDY_TEST(control_trace, it_belongs_to_the_first_line_that_is_read_with_it)
+{
+    struct rig *rig = rig_begin();
+    int fd = client(rig);
+    struct held h = held_begin();
+    cr_assert_eq(send(fd, STATUS_REQUEST, strlen(STATUS_REQUEST), 0),
+                 (ssize_t)strlen(STATUS_REQUEST));
+    send_fds(fd, START_REQUEST, &h.ends[1], 1);
+    cr_assert(is_status(hear(rig, fd)));
+    cr_assert(error_tells(hear(rig, fd), "one descriptor"));
+    cr_assert_eq(rig->traces_count, 0);
+    cr_assert(is_let_go(&h));
+    held_end(&h);
+    h = held_begin();
+    send_fds(fd, START_REQUEST STATUS_REQUEST, &h.ends[1], 1);
+    cr_assert(is_trace(hear(rig, fd)));
+    cr_assert(is_status(hear(rig, fd)));
+    held_end(&h);
+    vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
 TIDY_TEST(control_trace, it_comes_with_any_piece_of_the_line)
 {
     const char *whole = START_REQUEST;
@@ -341,6 +364,40 @@ TIDY_TEST(control_trace, how_often_pictures_are_recorded)
         held_end(&h);
     }
     vgd_fd_closep(&fd);
+    rig_end(rig);
+}
+
+TIDY_TEST(control_trace, start_is_answered_when_it_records)
+{
+    struct rig *rig = rig_begin();
+    int one = client(rig), two = client(rig);
+    struct held h = held_begin();
+    char byte;
+    rig->trace_later = true;
+    rig->trace_stop = VGD_AGAIN;
+    send_fds(one, START_REQUEST STATUS_REQUEST, &h.ends[1], 1);
+    turn(rig, 50);
+    cr_assert_eq(rig->traces_count, 1);
+    say(rig, two, STOP_REQUEST);
+    turn(rig, 50);
+    cr_assert_eq(recv(one, &byte, 1, MSG_DONTWAIT), -1, "not before");
+    vgd_control_trace_started(rig->c);
+    cr_assert(is_trace(hear(rig, one)));
+    cr_assert(is_status(hear(rig, one)));
+    cr_assert_eq(recv(two, &byte, 1, MSG_DONTWAIT), -1, "who waits for the end waits on");
+    vgd_control_trace_stopped(rig->c);
+    cr_assert(is_trace(hear(rig, two)));
+
+    send_fds(one, START_REQUEST, &h.ends[1], 1);
+    uint64_t start_ns = vgd_now_ns();
+    cr_assert(error_tells(hear(rig, one), "does not begin"));
+    cr_assert_geq(vgd_now_ns() - start_ns, 450 * MS);
+    vgd_control_trace_started(rig->c);
+    say(rig, one, STATUS_REQUEST);
+    cr_assert(is_status(hear(rig, one)), "what comes late is not taken for a reply");
+    held_end(&h);
+    vgd_fd_closep(&one);
+    vgd_fd_closep(&two);
     rig_end(rig);
 }
 

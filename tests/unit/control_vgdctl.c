@@ -84,7 +84,7 @@ static enum vgd_status make_shot(void *user, uint32_t scanout_idx, uint64_t toke
     return VGD_OK;
 }
 
-static bool start_trace(void *user, int *fd, uint32_t picture_ms, const char **why)
+static enum vgd_status start_trace(void *user, int *fd, uint32_t picture_ms, const char **why)
 {
     struct rig *rig = user;
     VGD_AUTO_FD file = vgd_fd_take(fd);
@@ -94,9 +94,9 @@ static bool start_trace(void *user, int *fd, uint32_t picture_ms, const char **w
     }
     if (rig->no_trace != NULL) {
         *why = rig->no_trace;
-        return false;
+        return VGD_LIMIT;
     }
-    return true;
+    return VGD_OK;
 }
 
 static enum vgd_status stop_trace(void *user)
@@ -313,11 +313,11 @@ TIDY_TEST(vgdctl, what_is_counted_and_listed)
     cr_assert_eq(RUN(rig, "-c", rig->path, "contexts"), 0, "%s", rig->err);
     cr_assert_str_eq(
         rig->out,
-        "        ID CAPSET IS      SUBMITS   COMMANDS      DRAWS RESOURCES   OBJECTS      BUSY  "
+        "        ID KIND     IS      SUBMITS   COMMANDS      DRAWS RESOURCES   OBJECTS      BUSY  "
         "NAME\n"
-        "         4      2 lost         11          0          0         0         0    2.5 ms  "
+        "         4 virgl2   lost         11          0          0         0         0    2.5 ms  "
         "one\n"
-        "         9      4 live          0          0          0         0         0      0 ns"
+        "         9 venus    live          0          0          0         0         0      0 ns"
         "  t?[2Jwo\n");
     cr_assert_eq(RUN(rig, "-c", rig->path, "errors"), 0, "%s", rig->err);
     cr_assert_str_eq(
@@ -376,7 +376,7 @@ TIDY_TEST(vgdctl, trace)
     struct rig *rig = rig_begin();
     char file[64];
     struct stat info;
-    (void)snprintf(file, sizeof(file), "%s/guest.vgdt", rig->dir);
+    (void)snprintf(file, sizeof(file), "%s/guest.vgdtrace", rig->dir);
     cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status"), 0, "%s", rig->err);
     cr_assert_str_eq(rig->out, "state: none\n");
     cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status", "--json"), 0);
@@ -392,7 +392,7 @@ TIDY_TEST(vgdctl, trace)
     cr_assert(stat(file, &info) == 0 && info.st_size == 7, "it came to that file");
     cr_assert_eq(info.st_mode & 0777, 0600);
     (void)RUN(rig, "-c", rig->path, "trace", "start", file);
-    assert_failed(rig, "guest.vgdt: it is not empty");
+    assert_failed(rig, "guest.vgdtrace: it is not empty");
     cr_assert(stat(file, &info) == 0 && info.st_size == 7, "untouched");
     cr_assert_eq(RUN(rig, "-c", rig->path, "trace", "status"), 0);
     cr_assert_str_eq(rig->out, "state: running\nrecords: 12\n");
@@ -411,7 +411,7 @@ TIDY_TEST(vgdctl, traces_that_do_not_begin_leave_nothing)
     struct rig *rig = rig_begin();
     char file[64];
     struct stat info;
-    (void)snprintf(file, sizeof(file), "%s/guest.vgdt", rig->dir);
+    (void)snprintf(file, sizeof(file), "%s/guest.vgdtrace", rig->dir);
     rig->state = "waiting";
     rig->no_trace = "a recording is running";
     (void)RUN(rig, "-c", rig->path, "trace", "start", file);

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "fd.h"
 #include "log.h"
@@ -21,6 +22,7 @@
 #include "recording.h"
 
 #define MS 1000000ull
+#define START_MS 200u
 #define STOP_MS 200u
 
 enum { RUNNING, STOPPING, ENDED, FAILED }; /* of enum vgd_trace_state */
@@ -29,8 +31,9 @@ struct rig {
     struct vgd_loop *loop;
     struct vgd_recording *r;
     bool worker; /* there is one that takes messages */
-    uint32_t starts_count, stops_count, over_count;
+    uint32_t starts_count, stops_count, started_count, over_count;
     struct vgd_link_trace_start start; /* the last one */
+    uint32_t over_count_before;        /* it was started */
     int file;                          /* the worker's */
 };
 
@@ -55,22 +58,45 @@ static bool to_worker(void *user, enum vgd_link_type type, const void *payload, 
     return true;
 }
 
+static void on_started(void *user)
+{
+    struct rig *rig = user;
+    rig->started_count++;
+    cr_assert_eq(rig->over_count, rig->over_count_before, "before the end");
+}
+
 static void on_over(void *user)
 {
     struct rig *rig = user;
     rig->over_count++;
 }
 
+/* Files are closed by threads: a test is over when they are. */
+static uint32_t given_count;
+static _Atomic uint32_t closed_count;
+
+static void *close_file(void *fd)
+{
+    (void)close((int)(intptr_t)fd);
+    closed_count++;
+    return NULL;
+}
+
 static struct rig *rig_begin(void)
 {
+    given_count = 0;
+    closed_count = 0;
     struct rig *rig = calloc(1, sizeof(*rig));
     rig->loop = vgd_loop_create();
     rig->file = -1;
     rig->worker = true;
     rig->r = vgd_recording_create(&(struct vgd_recording_config){.loop = rig->loop,
+                                                                 .start_ms = START_MS,
                                                                  .stop_ms = STOP_MS,
                                                                  .to_worker = to_worker,
+                                                                 .on_started = on_started,
                                                                  .on_over = on_over,
+                                                                 .close_file = close_file,
                                                                  .user = rig});
     cr_assert_not_null(rig->r);
     return rig;
@@ -79,6 +105,9 @@ static struct rig *rig_begin(void)
 static void rig_end(struct rig *rig)
 {
     vgd_recording_destroy(rig->r);
+    while (closed_count < given_count) {
+        (void)usleep(1000);
+    }
     vgd_loop_destroy(rig->loop);
     vgd_fd_closep(&rig->file);
     free(rig);
@@ -94,11 +123,18 @@ static int empty_file(void)
 static enum vgd_status begin(struct rig *rig, int fd)
 {
     const char *why = NULL;
+    uint32_t started_count = rig->started_count;
+    rig->over_count_before = rig->over_count;
     enum vgd_status st =
         vgd_recording_start(rig->r, &fd, VGD_RECORDING_PICTURE_MS, rig->worker, &why);
     cr_assert_eq(fd, -1, "it is taken");
-    cr_assert_eq(st == VGD_OK, why == NULL);
-    return st;
+    bool begun = st == VGD_OK || st == VGD_AGAIN;
+    cr_assert_eq(begun, why == NULL);
+    given_count += begun;
+    cr_assert(!begun || (st == VGD_AGAIN) == rig->worker,
+              "a worker has to answer, if there is one");
+    cr_assert_eq(rig->started_count, started_count, "not from inside");
+    return begun ? VGD_OK : st;
 }
 
 static enum vgd_status says_all(struct rig *rig, const struct vgd_link_trace_state *m)
@@ -196,6 +232,51 @@ TIDY_TEST(recording, from_start_to_end)
     rig_end(rig);
 }
 
+/* Whoever began it is told once, whatever comes of it. */
+TIDY_TEST(recording, has_started_with_the_first_news)
+{
+    struct rig *rig = rig_begin();
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert_eq(says(rig, RUNNING, 0, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 1, "the worker's first word");
+    cr_assert_eq(says(rig, RUNNING, 0, 1), VGD_OK);
+    cr_assert_eq(says(rig, FAILED, EIO, 1), VGD_OK);
+    cr_assert_eq(rig->started_count, 1);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert_eq(says(rig, FAILED, ENOMEM, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 2, "which may be its last");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_FAILED);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    dies(rig, &killed);
+    cr_assert_eq(rig->started_count, 3, "it waits for another worker");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_WAITING);
+    comes(rig);
+    cr_assert_eq(says(rig, RUNNING, 0, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 3);
+    cr_assert(vgd_recording_stop(rig->r));
+    cr_assert_eq(says(rig, ENDED, 0, 1), VGD_OK);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    cr_assert(vgd_recording_stop(rig->r), "before it has answered");
+    dies(rig, &killed);
+    cr_assert_eq(rig->started_count, 4);
+    comes(rig);
+
+    cr_assert_eq(begin(rig, empty_file()), VGD_OK);
+    uint64_t start_ns = vgd_now_ns();
+    while (rig->started_count == 4 && vgd_now_ns() - start_ns < 20000 * MS) {
+        vgd_loop_turn(rig->loop, 10);
+    }
+    cr_assert_geq(vgd_now_ns() - start_ns, START_MS * MS);
+    cr_assert_eq(rig->started_count, 5, "a worker that says nothing");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_RUNNING);
+    cr_assert_eq(says(rig, RUNNING, 0, 0), VGD_OK);
+    cr_assert_eq(rig->started_count, 5);
+    rig_end(rig);
+}
+
 TIDY_TEST(recording, begins_with_the_next_worker_if_there_is_none)
 {
     struct rig *rig = rig_begin();
@@ -260,7 +341,7 @@ TIDY_TEST(recording, a_worker_that_died_before_its_first_byte)
     cr_assert_eq(begin(rig, empty_file()), VGD_OK);
     dies(rig, &killed);
     comes(rig);
-    cr_assert_eq(rig->start.why, VGD_LINK_TRACE_NEW, "there is nothing to go on with");
+    cr_assert_eq(rig->start.why, VGD_LINK_TRACE_AFTER_DEATH, "the writer sees what is in it");
     rig_end(rig);
 }
 
@@ -270,6 +351,7 @@ TIDY_TEST(recording, a_worker_that_is_dying)
     struct rig *rig = rig_begin();
     const char *why = NULL;
     int fd = empty_file();
+    given_count++;
     rig->worker = false; /* and nobody knows */
     cr_assert_eq(vgd_recording_start(rig->r, &fd, 0, true, &why), VGD_OK);
     cr_assert_eq(status(rig).state, VGD_RECORDING_WAITING);
@@ -419,6 +501,53 @@ TIDY_TEST(recording, a_file_that_never_ends)
     comes(rig);
     cr_assert_eq(begin(rig, empty_file()), VGD_OK, "another worker has not");
     rig_end(rig);
+}
+
+/* ---- a file that takes its time ---- */
+
+static int slow_gate[2]; /* a pipe: the file is closed when it ends */
+
+static void *close_slowly(void *fd)
+{
+    char byte;
+    (void)!read(slow_gate[0], &byte, 1);
+    (void)close((int)(intptr_t)fd);
+    (void)close(slow_gate[0]);
+    return NULL;
+}
+
+TIDY_TEST(recording, a_file_that_is_slow_to_close)
+{
+    struct rig *rig = rig_begin();
+    int ends[2];
+    char byte;
+    vgd_recording_destroy(rig->r);
+    rig->r = vgd_recording_create(&(struct vgd_recording_config){.loop = rig->loop,
+                                                                 .to_worker = to_worker,
+                                                                 .on_started = on_started,
+                                                                 .on_over = on_over,
+                                                                 .close_file = close_slowly,
+                                                                 .user = rig});
+    cr_assert_eq(pipe2(slow_gate, O_CLOEXEC), 0);
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    cr_assert_eq(begin(rig, ends[1]), VGD_OK);
+    cr_assert_eq(says(rig, RUNNING, 0, 5), VGD_OK);
+    cr_assert(vgd_recording_stop(rig->r));
+    cr_assert_eq(says(rig, ENDED, 0, 5), VGD_OK);
+    cr_assert_eq(rig->over_count, 1, "nobody waits for it");
+    cr_assert_eq(status(rig).state, VGD_RECORDING_ENDED);
+    cr_assert_eq(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+    vgd_fd_closep(&rig->file);
+    cr_assert_eq(read(ends[0], &byte, 1), -1, "it is still open");
+    given_count = 0; /* nor who ends */
+    rig_end(rig);
+    cr_assert_eq(fcntl(ends[0], F_SETFL, 0), 0);
+    (void)close(slow_gate[1]);
+    cr_assert_eq(read(ends[0], &byte, 1), 0, "and then it is not");
+    while (fcntl(slow_gate[0], F_GETFD) >= 0) {
+        (void)usleep(1000);
+    }
+    vgd_fd_closep(&ends[0]);
 }
 
 TIDY_TEST(recording, a_worker_that_cannot_be_believed)

@@ -494,7 +494,7 @@ ParameterizedTestParameters(render_rebuild, a_context_is_made_again)
     size_t n = 0;
     const char *dir = getenv("VGD_REBUILD_TRACES");
     char pattern[512];
-    (void)snprintf(pattern, sizeof(pattern), "%s/*.vgdt", dir != NULL ? dir : TRACES_DIR);
+    (void)snprintf(pattern, sizeof(pattern), "%s/*.vgdtrace", dir != NULL ? dir : TRACES_DIR);
     glob_t found;
     if (glob(pattern, 0, NULL, &found) == 0) {
         for (; n < found.gl_pathc && n < sizeof(names) / sizeof(names[0]); n++) {
