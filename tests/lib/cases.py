@@ -71,6 +71,11 @@ def tap_lines(text):
     return lines
 
 
+def bare_name(name):
+    """Of a test in meson's log: "PROJECT:SUITE / NAME", or of newer ones "SUITE - PROJECT:NAME"."""
+    return re.sub(r"^.* / |^.* - [^:]*:", "", name)
+
+
 class Ran:
     """What was run: the best outcome of each test over all builds."""
 
@@ -86,7 +91,7 @@ class Ran:
     def add_meson(self, suite, test):
         """@test: an object of meson's JSON log."""
         self.suites.add(suite)
-        whole = "%s/%s" % (suite, test["name"].split(" / ")[-1])
+        whole = "%s/%s" % (suite, bare_name(test["name"]))
         result = test["result"]
         self.add(whole, PASSED if result in GOOD_RESULTS else SKIPPED if result == "SKIP" else FAILED)
         for name, outcome in tap_lines(test.get("stdout", "")):

@@ -56,6 +56,12 @@ def names_are_cut_out_of_tap():
     assert lines == [("one", "passed"), ("two and", "skipped"), ("three, four", "failed")], lines
 
 
+def tests_are_found_by_either_name_of_meson():
+    for name in ["x", "vgd:unit / x", "unit - vgd:x", "vgd:unit+more / x"]:
+        assert cases.bare_name(name) == "x", name
+    assert cases.bare_name("guestless - vgd:probe-venus-qemu-11.2") == "probe-venus-qemu-11.2"
+
+
 def passed_once_is_tested():
     v = judged(meson("ok 1 - s::one  # SKIP no GPU"), meson("ok 1 - s::one"))
     assert v.tested == ["Q01"] and v.failures == [] and v.pending == ["Q02"]
