@@ -28,11 +28,6 @@
 #define STRAY_FD 77 /* above those that a process of ours opens by itself */
 #define FILES_MAX 4096u
 
-struct options {
-    const char *vgd, *words;
-    bool virgl, sanitized;
-};
-
 /* --- B15 --- */
 
 /* How much of @bytes looks like what another guest left. */
@@ -120,7 +115,7 @@ static uint64_t use_memory(struct vgd_guest_gpu *gpu, bool fill, bool has_3d)
     return right ? seen : UINT64_MAX;
 }
 
-static void memory_of_another(const struct options *o)
+static void memory_of_another(const struct scene_options *o)
 {
     struct scene a;
     struct scene b;
@@ -167,7 +162,7 @@ static bool use_blob(struct scene *s, bool fill, uint64_t *out_marks)
     return vgd_venus_close(&v) && right;
 }
 
-static void mapped_memory_of_another(const struct options *o)
+static void mapped_memory_of_another(const struct scene_options *o)
 {
     static const char name[] = "mapped memory of one guest holds nothing of it for another";
     struct scene a;
@@ -201,7 +196,7 @@ static void mapped_memory_of_another(const struct options *o)
 
 /* --- I03 --- */
 
-static void crashes(const struct options *o)
+static void crashes(const struct scene_options *o)
 {
     static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL};
     struct scene s;
@@ -245,7 +240,7 @@ static uint64_t virtual_bytes(pid_t pid)
 }
 
 /* The worker gets no more memory from the host: errors, or its end and another worker. */
-static void no_memory(const struct options *o)
+static void no_memory(const struct scene_options *o)
 {
     static const char name[] = "a worker that gets no memory costs no more than errors";
     if (o->sanitized) {
@@ -323,7 +318,7 @@ static uint32_t files_of(pid_t pid, char out[][96], int fds[], uint32_t max)
     return n;
 }
 
-static void descriptors(const struct options *o)
+static void descriptors(const struct scene_options *o)
 {
     static char theirs[FILES_MAX][96];
     static char its[FILES_MAX][96];
@@ -377,19 +372,8 @@ static void descriptors(const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.words = ""};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--virgl") == 0) {
-            o.virgl = true;
-            o.words = "--virgl";
-        } else if (strcmp(argv[i], "--sanitized") == 0) {
-            o.sanitized = true;
-        } else {
-            o.vgd = argv[i];
-        }
-    }
-    if (o.vgd == NULL) {
-        (void)fprintf(stderr, "usage: isolation VGD [--virgl] [--sanitized]\n");
+    struct scene_options o;
+    if (!scene_options_read(argc, argv, "isolation", &o)) {
         return 2;
     }
     (void)signal(SIGPIPE, SIG_IGN);

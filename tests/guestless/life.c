@@ -23,13 +23,7 @@
 #define IDLE_SECONDS 4u
 #define IDLE_MAX_PERCENT 0.5
 
-struct options {
-    const char *vgd;
-    const char *words; /* more of the command line */
-    bool virgl, sanitized;
-};
-
-static void footprint(const struct options *o)
+static void footprint(const struct scene_options *o)
 {
     struct scene s;
     if (!scene_open(&s, o->vgd, o->words, "footprint")) {
@@ -63,7 +57,7 @@ static void footprint(const struct options *o)
 
 /* A command of a stream that nobody knows yet: the library refuses it as wrong, vgd as not offered.
  */
-static void strict(const struct options *o)
+static void strict(const struct scene_options *o)
 {
     static const struct {
         const char *name, *words;
@@ -85,7 +79,7 @@ static void strict(const struct options *o)
     }
 }
 
-static void end_by_signal(const struct options *o)
+static void end_by_signal(const struct scene_options *o)
 {
     struct scene s;
     if (!scene_open(&s, o->vgd, o->words, "SIGTERM")) {
@@ -113,7 +107,7 @@ static void end_by_signal(const struct options *o)
     scene_drop(&s);
 }
 
-static void reboots(const struct options *o)
+static void reboots(const struct scene_options *o)
 {
     struct scene s;
     if (!scene_open(&s, o->vgd, o->words, "reboots")) {
@@ -160,7 +154,7 @@ static void reboots(const struct options *o)
     (void)tap_ok(scene_close(&s), "it ends after reboots", NULL);
 }
 
-static void two_guests(const struct options *o)
+static void two_guests(const struct scene_options *o)
 {
     struct scene a;
     struct scene b;
@@ -190,7 +184,7 @@ static void two_guests(const struct options *o)
     (void)tap_ok(scene_close(&b) && first, "two guests end", NULL);
 }
 
-static void crash_loop(const struct options *o)
+static void crash_loop(const struct scene_options *o)
 {
     /* Each new worker is killed at once: it backs off, but everything is answered in the end, and
      * the supervisor neither spins nor gives up. */
@@ -233,7 +227,7 @@ static void crash_loop(const struct options *o)
     (void)tap_ok(scene_close(&s), "it ends after a crash loop", NULL);
 }
 
-static void killed_at_odd_moments(const struct options *o)
+static void killed_at_odd_moments(const struct scene_options *o)
 {
     /* The worker dies while the VMM stops, starts, or resets. */
     struct scene s;
@@ -268,7 +262,7 @@ static void killed_at_odd_moments(const struct options *o)
     (void)tap_ok(scene_close(&s), "it ends after odd moments", NULL);
 }
 
-static void many_connections(const struct options *o)
+static void many_connections(const struct scene_options *o)
 {
     /* --fd with a connection that closes before a word is said, and one that says half a word. */
     bool right = true;
@@ -290,19 +284,8 @@ static void many_connections(const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.words = ""};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--virgl") == 0) {
-            o.virgl = true;
-            o.words = "--virgl";
-        } else if (strcmp(argv[i], "--sanitized") == 0) {
-            o.sanitized = true;
-        } else {
-            o.vgd = argv[i];
-        }
-    }
-    if (o.vgd == NULL) {
-        (void)fprintf(stderr, "usage: life VGD [--virgl] [--sanitized]\n");
+    struct scene_options o;
+    if (!scene_options_read(argc, argv, "life", &o)) {
         return 2;
     }
     (void)signal(SIGPIPE, SIG_IGN);

@@ -67,6 +67,25 @@ bool scene_open(struct scene *s, const char *vgd, const char *options, const cha
                          &(struct vgd_guest_gpu_config){.n_scanouts = 1});
 }
 
+bool scene_options_read(int argc, char **argv, const char *name, struct scene_options *out)
+{
+    *out = (struct scene_options){.words = ""};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--virgl") == 0) {
+            out->virgl = true;
+            out->words = "--virgl";
+        } else if (strcmp(argv[i], "--sanitized") == 0) {
+            out->sanitized = true;
+        } else {
+            out->vgd = argv[i];
+        }
+    }
+    if (out->vgd == NULL) {
+        (void)fprintf(stderr, "usage: %s VGD [--virgl] [--sanitized]\n", name);
+    }
+    return out->vgd != NULL;
+}
+
 bool scene_open_as(struct scene *s, const char *vgd, const char *options, const char *test_name,
                    const struct vgd_guest_gpu_config *config)
 {

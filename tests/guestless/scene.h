@@ -25,6 +25,15 @@ void tap_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** The plan, and the exit status. */
 int tap_done(void);
 
+/* What a test program is told: VGD [--virgl] [--sanitized]. */
+struct scene_options {
+    const char *vgd;
+    const char *words; /* more of its command line */
+    bool virgl, sanitized;
+};
+/** False: that is not it, and the usage of @name is said on standard error. */
+bool scene_options_read(int argc, char **argv, const char *name, struct scene_options *out);
+
 struct scene {
     struct vgd_guest_process vgd;
     struct vgd_guest_gpu *gpu;
