@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The connection of a client: requests in, replies out, and its life. */
+/* The connection of a client: requests in, replies out, and its life. One file: each of these ends
+ * or begins by the others. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

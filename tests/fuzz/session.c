@@ -8,7 +8,8 @@
  * Properties: each request is completed at most once, and each one after fail_pending; answers fit
  * and echo their header; the tables of device and renderer agree; what is asked of the host-visible
  * region never overlaps and lies inside; an undamaged journal restores as many objects and maps as
- * there were; after a reset nothing is left. The fake renderer asserts its own.
+ * there were; after a reset nothing is left. The fake renderer asserts its own. One file: each
+ * command of the input is judged by what all the others left.
  */
 #include <assert.h>
 #include <stdlib.h>

@@ -7,7 +7,8 @@
  *
  * Properties: each message that wants a reply gets one, in order, once the worker has confirmed
  * what it was asked or is dead; the connection ends once; a worker is told of a ring only where
- * there is memory, and never starts one twice; every descriptor is closed in the end.
+ * there is memory, and never starts one twice; every descriptor is closed in the end. One file:
+ * what either side may say next depends on what the other one has said.
  */
 #include <assert.h>
 #include <errno.h>

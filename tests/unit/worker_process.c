@@ -2,7 +2,7 @@
 /*
  * Worker and render server as one generation, with scripted programs in their place: who is
  * started with what, and that nothing of a generation outlives it, no process and no descriptor.
- * SCRIPTED_PROCESS is the stand-in for both.
+ * SCRIPTED_PROCESS is the stand-in for both. One file: one scripted life serves all tests.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
