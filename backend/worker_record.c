@@ -123,6 +123,12 @@ static void info_came(void *user, const struct vgd_resp_display_info *info)
 /* ---- its life ---------------------------------------------------------------------------------
  */
 
+_Static_assert((int)VGD_LINK_WRITER_RUNNING == (int)VGD_TRACE_RUNNING &&
+                   (int)VGD_LINK_WRITER_STOPPING == (int)VGD_TRACE_STOPPING &&
+                   (int)VGD_LINK_WRITER_ENDED == (int)VGD_TRACE_ENDED &&
+                   (int)VGD_LINK_WRITER_FAILED == (int)VGD_TRACE_FAILED,
+               "the link carries the writer's states as they are");
+
 static void tell(struct vgd_recorder *r, const struct vgd_trace_writer_stats *stats)
 {
     struct vgd_link_trace_state state = {

@@ -29,7 +29,7 @@ enum vgd_status vgd_recorder_start(struct vgd_recorder *r, const struct vgd_link
                                    uint64_t features, int *fd)
 {
     (void)start, (void)features, (void)fd;
-    struct vgd_link_trace_state state = {.state = VGD_TRACE_FAILED, .error = ENOTSUP};
+    struct vgd_link_trace_state state = {.state = VGD_LINK_WRITER_FAILED, .error = ENOTSUP};
     r->config.tell(r->config.user, &state);
     return VGD_OK;
 }

@@ -159,8 +159,15 @@ struct vgd_link_trace_start {
     char guest[VGD_NAME_BYTES]; /* the operator's name for it; "" if it has none */
 };
 
+/* How far a worker is with a recording. */
+enum vgd_link_trace_writer {
+    VGD_LINK_WRITER_RUNNING,
+    VGD_LINK_WRITER_STOPPING,
+    VGD_LINK_WRITER_ENDED, /* the file is whole */
+    VGD_LINK_WRITER_FAILED,
+};
 struct vgd_link_trace_state {
-    uint32_t state; /* enum vgd_trace_state */
+    uint32_t state; /* enum vgd_link_trace_writer */
     int32_t error;  /* errno, if it failed */
     uint64_t records, bytes_in, bytes_out;
     uint64_t gaps, lost_records, lost_bytes;

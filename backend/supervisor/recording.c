@@ -17,14 +17,6 @@
 #define CLOSE_STACK_BYTES 65536u
 #define ERRNO_MAX 4095 /* what the kernel returns as one */
 
-/* What a worker's writer says of itself: enum vgd_trace_state, which is the trace library's. */
-enum writer_state {
-    WRITER_RUNNING,
-    WRITER_STOPPING,
-    WRITER_ENDED,
-    WRITER_FAILED,
-};
-
 struct vgd_recording {
     struct vgd_recording_config config;
     enum vgd_recording_state state;
@@ -241,14 +233,14 @@ enum vgd_status vgd_recording_worker_state(struct vgd_recording *r,
                                            const struct vgd_link_message *msg)
 {
     const struct vgd_link_trace_state *m = vgd_link_payload(msg, sizeof(*m));
-    if (m == NULL || msg->n_fds != 0 || !r->ever_given || m->state > WRITER_FAILED ||
+    if (m == NULL || msg->n_fds != 0 || !r->ever_given || m->state > VGD_LINK_WRITER_FAILED ||
         m->error < 0 || m->error > ERRNO_MAX) {
         return VGD_RANGE;
     }
     if (!r->given) {
         return VGD_OK; /* it has said its last, and perhaps says it again */
     }
-    bool last = m->state == WRITER_ENDED || m->state == WRITER_FAILED;
+    bool last = m->state == VGD_LINK_WRITER_ENDED || m->state == VGD_LINK_WRITER_FAILED;
     r->given = !last;
     r->now = *m;
     r->heard = true;
@@ -257,7 +249,8 @@ enum vgd_status vgd_recording_worker_state(struct vgd_recording *r,
         started(r); /* else over() tells, with what became of it */
     }
     if (r->state != VGD_RECORDING_RUNNING && r->state != VGD_RECORDING_STOPPING) {
-        if (m->state == WRITER_ENDED) { /* later than we wanted to wait, and whole all the same */
+        if (m->state ==
+            VGD_LINK_WRITER_ENDED) { /* later than we wanted to wait, and whole all the same */
             r->state = VGD_RECORDING_ENDED;
             r->why = NULL;
         }
@@ -268,9 +261,9 @@ enum vgd_status vgd_recording_worker_state(struct vgd_recording *r,
         vgd_log(VGD_LOG_WARNING, "record",
                 "the file is slower than the guest: records are left out, and the gap is marked");
     }
-    if (m->state == WRITER_FAILED) {
+    if (m->state == VGD_LINK_WRITER_FAILED) {
         over(r, failure(m->error));
-    } else if (m->state == WRITER_ENDED) {
+    } else if (m->state == VGD_LINK_WRITER_ENDED) {
         over(r, r->state == VGD_RECORDING_STOPPING ? NULL : "the worker ended it by itself");
     }
     return VGD_OK;

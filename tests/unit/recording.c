@@ -25,7 +25,12 @@
 #define START_MS 200u
 #define STOP_MS 200u
 
-enum { RUNNING, STOPPING, ENDED, FAILED }; /* of enum vgd_trace_state */
+enum {
+    RUNNING = VGD_LINK_WRITER_RUNNING,
+    STOPPING = VGD_LINK_WRITER_STOPPING,
+    ENDED = VGD_LINK_WRITER_ENDED,
+    FAILED = VGD_LINK_WRITER_FAILED
+};
 
 struct rig {
     struct vgd_loop *loop;
